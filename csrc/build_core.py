@@ -1,0 +1,37 @@
+"""Builds pylocks._core with cffi in API mode: every C file under csrc/ but the fast path's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from flags import COMPILE_ARGS, CORE_COMPILE_ARGS  # noqa: E402
+
+# The layers of the core, in the order in which their headers may include each other.
+LAYERS = ("probe", "patch", "slow", "hv", "recover")
+
+
+def relative(path: Path) -> str:
+    """setuptools wants paths relative to setup.py, with forward slashes."""
+    return path.relative_to(HERE.parent).as_posix()
+
+
+ffibuilder = FFI()
+ffibuilder.cdef((HERE / "core.cdef").read_text() + (HERE / "probe" / "probe.cdef").read_text())
+ffibuilder.set_source(
+    "pylocks._core",
+    '#include "core.h"\n#include "probe/probe.h"\n',
+    sources=[relative(path) for layer in LAYERS for path in sorted((HERE / layer).glob("*.c"))],
+    depends=[relative(path) for path in sorted(HERE.rglob("*.h"))],
+    include_dirs=["csrc/include", "csrc"],
+    extra_compile_args=[*COMPILE_ARGS, *CORE_COMPILE_ARGS],
+    extra_link_args=["-pthread"],
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

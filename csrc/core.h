@@ -1,0 +1,15 @@
+/* core.h - all that pylocks._core shows to Python through cffi. */
+#ifndef PLK_CORE_H
+#define PLK_CORE_H
+
+#include "hv/attach.h"
+#include "hv/directory.h"
+#include "hv/futex.h"
+#include "hv/guard.h"
+#include "hv/vcpu.h"
+#include "hv/view.h"
+#include "patch/calibrate.h"
+#include "patch/patch.h"
+#include "slow/slow.h"
+
+#endif

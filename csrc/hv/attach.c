@@ -1,0 +1,304 @@
+/* hv/attach.c - format, inspect, attach.
+ *
+ * A header is trusted only as far as it agrees with itself: the geometry must
+ * be the one that plk_layout computes from the counts, and the file exactly
+ * that long.  It is read with pread first, so that a short file is a message
+ * and not a SIGBUS; the copy that was checked is the copy that is used. */
+#include "hv/attach.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hv/guard.h"
+#include "hv/reserve.h"
+#include "hv/vcpu.h"
+
+static uint64_t plk_pages(uint64_t size) { return (size + PLK_PAGE - 1) & ~(uint64_t)(PLK_PAGE - 1); }
+
+static int plk_power_of_two(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
+
+static int plk_layout(struct plk_geometry *g)
+{
+    if (g->vcpus == 0 || g->vcpus > PLK_MAX_VCPUS || g->cells == 0 || g->cells > PLK_MAX_CELLS ||
+        !plk_power_of_two(g->channels) || g->channels > (1u << 20) || !plk_power_of_two(g->tombs) ||
+        g->tombs < PLK_TOMB_WINDOW || g->tombs > (1u << 24) || g->entries > (1u << 24) ||
+        (g->stride != sizeof(struct plk_cell) && g->stride != PLK_LINE))
+        return -PLK_E_CORRUPT;
+    g->off_channels = PLK_PAGE;
+    g->off_tombs = g->off_channels + plk_pages((uint64_t)g->channels * sizeof(struct plk_channel));
+    g->off_entries = g->off_tombs + plk_pages((uint64_t)g->tombs * sizeof(uint64_t));
+    g->off_vcpus = g->off_entries + plk_pages((uint64_t)g->entries * sizeof(struct plk_entry));
+    g->off_cells = g->off_vcpus + plk_pages((uint64_t)g->vcpus * sizeof(struct plk_vcpu));
+    g->size = g->off_cells + plk_pages((uint64_t)g->cells * g->stride);
+    return 0;
+}
+
+static int plk_boot_id(unsigned char out[16])
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    char text[64] = "";
+    unsigned n = 0;
+    const char *at;
+
+    memset(out, 0, 16);
+    if (file == NULL)
+        return 0; /* hidden by a sandbox: zeros are compared, which is no worse than nothing */
+    if (fgets(text, sizeof(text), file) == NULL)
+        text[0] = '\0';
+    fclose(file);
+    for (at = text; *at != '\0' && n < 32; at++) {
+        static const char digits[] = "0123456789abcdef";
+        const char *digit = strchr(digits, *at);
+
+        if (digit == NULL)
+            continue;
+        out[n / 2] = (unsigned char)((out[n / 2] << 4) | (unsigned char)(digit - digits));
+        n++;
+    }
+    return 0;
+}
+
+static void plk_header_fill(struct plk_header *h, const struct plk_geometry *g,
+                            const struct plk_format *format)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    h->abi = PLK_ABI;
+    h->header_size = sizeof(struct plk_header);
+    h->cell_size = sizeof(struct plk_cell);
+    h->vcpu_size = sizeof(struct plk_vcpu);
+    h->entry_size = sizeof(struct plk_entry);
+    h->mutex_size = sizeof(pthread_mutex_t);
+    h->life_offset = PLK_LIFE_WORD;
+    h->protocol = format->protocol;
+    h->array = format->array;
+    h->geometry = *g;
+    h->cells_next = format->array ? g->cells : 0;
+    h->creator_pid = getpid();
+    h->created_ns = (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+    memcpy(h->slow_path, format->slow_path, sizeof(h->slow_path) - 1);
+    plk_boot_id(h->boot);
+}
+
+int plk_format(int fd, const struct plk_format *format)
+{
+    struct plk_geometry g = {.vcpus = format->vcpus, .channels = format->channels,
+                             .tombs = format->tombs, .entries = format->entries,
+                             .cells = format->cells, .stride = format->stride};
+    const uint64_t mark = PLK_FORMATTING;
+    struct plk_header *h;
+    int rc = plk_layout(&g);
+
+    if (rc != 0 || (format->protocol != PLK_NATIVE && format->protocol != PLK_ENLIGHTENED))
+        return -EINVAL;
+    /* The mark comes before the size: whatever is found of an unfinished segment
+     * is either empty or says so itself. */
+    if (ftruncate(fd, 0) != 0 || pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) ||
+        ftruncate(fd, (off_t)g.size) != 0)
+        goto failed;
+    errno = posix_fallocate(fd, 0, (off_t)g.off_entries);
+    if (errno != 0)
+        goto failed;
+    h = mmap(NULL, PLK_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (h == MAP_FAILED)
+        goto failed;
+    plk_header_fill(h, &g, format);
+    rc = plk_robust_init(&h->guard.mutex);
+    if (rc == 0 && getrandom(h->uid, sizeof(h->uid), 0) != (ssize_t)sizeof(h->uid))
+        rc = -errno;
+    if (rc == 0)
+        PLK_STORE_RELEASE(&h->magic, PLK_MAGIC); /* last: what it vouches for is written */
+    munmap(h, PLK_PAGE);
+    return rc;
+
+failed:
+    rc = -errno;
+    if (ftruncate(fd, 0) != 0)
+        return rc; /* still marked unfinished, so the next creator starts over */
+    return rc;
+}
+
+static int plk_header_check(const struct plk_header *h, uint64_t size, struct plk_found *found)
+{
+    struct plk_geometry g = h->geometry;
+    unsigned char boot[16];
+    pthread_mutex_t fresh;
+
+    memset(found, 0, sizeof(*found));
+    found->magic = h->magic;
+    found->size = size;
+    found->expected_abi = PLK_ABI;
+    if (size == 0 || h->magic == PLK_FORMATTING)
+        return -PLK_E_UNFINISHED;
+    if (size < sizeof(h->magic) || h->magic != PLK_MAGIC)
+        return -PLK_E_FOREIGN;
+    found->abi = h->abi;
+    if (h->abi != PLK_ABI)
+        return -PLK_E_ABI;
+    if (size < PLK_PAGE) {
+        found->expected_size = PLK_PAGE;
+        return -PLK_E_TRUNCATED;
+    }
+    if (h->header_size != sizeof(*h) || h->cell_size != sizeof(struct plk_cell) ||
+        h->vcpu_size != sizeof(struct plk_vcpu) || h->entry_size != sizeof(struct plk_entry) ||
+        h->mutex_size != sizeof(pthread_mutex_t) || h->life_offset != PLK_LIFE_WORD)
+        return -PLK_E_ABI;
+    found->protocol = h->protocol;
+    found->array = h->array;
+    found->cells = g.cells;
+    found->vcpus = g.vcpus;
+    found->stride = g.stride;
+    found->creator_pid = h->creator_pid;
+    found->created_ns = h->created_ns;
+    memcpy(found->slow_path, h->slow_path, sizeof(found->slow_path) - 1);
+    memcpy(found->uid, h->uid, sizeof(found->uid));
+    if (plk_layout(&g) != 0 || memcmp(&g, &h->geometry, sizeof(g)) != 0 || h->array > 1 ||
+        (h->protocol != PLK_NATIVE && h->protocol != PLK_ENLIGHTENED))
+        return -PLK_E_CORRUPT;
+    found->expected_size = g.size;
+    if (size != g.size)
+        return -PLK_E_TRUNCATED;
+    plk_boot_id(boot);
+    if (memcmp(boot, h->boot, sizeof(boot)) != 0)
+        return -PLK_E_BOOT;
+    /* A mutex of another kind would make the C library do what we never asked. */
+    if (plk_robust_init(&fresh) == 0) {
+#if defined(__GLIBC__)
+        if (fresh.__data.__kind != h->guard.mutex.__data.__kind)
+            return -PLK_E_CORRUPT;
+#endif
+        pthread_mutex_destroy(&fresh);
+    }
+    return 0;
+}
+
+int plk_inspect(int fd, struct plk_found *found)
+{
+    union {
+        struct plk_header header;
+        char bytes[PLK_PAGE];
+    } page;
+    struct stat st;
+    ssize_t got;
+
+    memset(&page, 0, sizeof(page));
+    memset(found, 0, sizeof(*found));
+    if (fstat(fd, &st) != 0)
+        return -errno;
+    do
+        got = pread(fd, &page, sizeof(page), 0);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    return plk_header_check(&page.header, (uint64_t)st.st_size, found);
+}
+
+int plk_attach(int fd, uint32_t protocol, struct plk_segment **out, struct plk_found *found)
+{
+    struct plk_segment *s;
+    int rc = plk_inspect(fd, found);
+
+    *out = NULL;
+    if (rc == 0 && protocol != 0 && protocol != found->protocol)
+        rc = -PLK_E_PROTOCOL;
+    if (rc != 0)
+        return rc;
+    s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return -ENOMEM;
+    s->base = mmap(NULL, found->expected_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (s->base == MAP_FAILED) {
+        rc = -errno;
+        free(s);
+        return rc;
+    }
+    s->header = (struct plk_header *)s->base;
+    s->geometry = s->header->geometry;
+    s->face.protocol = s->header->protocol;
+    s->references = 1;
+    s->reserved = calloc((s->geometry.size - s->geometry.off_cells) / PLK_PAGE, 1);
+    /* Checked again on the mapping: what was read above may have been replaced. */
+    rc = s->reserved == NULL ? -ENOMEM : plk_header_check(s->header, found->expected_size, found);
+    if (rc == 0 && (found->protocol != s->face.protocol || found->expected_size < s->geometry.size))
+        rc = -PLK_E_CORRUPT;
+    if (rc == 0)
+        rc = plk_segment_publish(s);
+    if (rc != 0) {
+        munmap(s->base, found->expected_size);
+        free(s->reserved);
+        free(s);
+        return rc;
+    }
+    s->fd = fd;
+    *out = s;
+    return 0;
+}
+
+/* [from, end) of the segment that holds data, at or after `from`. */
+static int plk_data(const struct plk_segment *s, uint64_t *from, uint64_t *end)
+{
+    off_t data = lseek(s->fd, (off_t)*from, SEEK_DATA), hole;
+
+    if (data < 0)
+        return 0;
+    hole = lseek(s->fd, data, SEEK_HOLE);
+    *from = (uint64_t)data;
+    *end = hole < 0 ? s->geometry.size : (uint64_t)hole;
+    return 1;
+}
+
+static int plk_reset_cells(struct plk_segment *s)
+{
+    const struct plk_geometry *g = &s->geometry;
+    uint64_t from = g->off_cells, end;
+    int orphans = 0;
+
+    for (; plk_data(s, &from, &end); from = end) {
+        uint64_t index = (from - g->off_cells) / g->stride;
+
+        for (; index < g->cells && g->off_cells + index * g->stride < end; index++) {
+            struct plk_cell *cell = plk_cell_at(s, index);
+
+            if (PLK_OWNER_VALID(cell->owner, cell->head) && cell->head != cell->tail) {
+                cell->flags |= PLK_CELL_OWNER_DIED;
+                orphans++;
+            }
+            cell->head = cell->tail;
+            cell->slow = 0;
+        }
+    }
+    return orphans;
+}
+
+int plk_reset(struct plk_segment *s, uint32_t protocol)
+{
+    const struct plk_geometry *g = &s->geometry;
+    uint32_t i, used = s->header->vcpus_next;
+    int rc;
+
+    /* A guard held by the dead gives EOWNERDEAD once and is cleaned up. */
+    rc = plk_guard_lock(s);
+    if (rc != 0)
+        return rc;
+    for (i = 0; i < used && i < g->vcpus; i++) {
+        struct plk_vcpu *v = plk_vcpu_at(s, i);
+
+        v->pending = v->held = v->depth = v->channel = 0;
+        PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
+    }
+    memset(plk_channels(s), 0, g->channels * sizeof(struct plk_channel));
+    memset(plk_tombs(s), 0, g->tombs * sizeof(uint64_t));
+    s->header->tombs_live = 0;
+    s->face.protocol = s->header->protocol = protocol;
+    rc = plk_reset_cells(s);
+    plk_guard_unlock(s);
+    return rc;
+}

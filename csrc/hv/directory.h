@@ -1,0 +1,23 @@
+/* hv/directory.h - lock cells and their names. */
+#ifndef PLK_HV_DIRECTORY_H
+#define PLK_HV_DIRECTORY_H
+
+#include "recover/segment.h"
+
+/* Allocate an unnamed cell.  Its index, or -ENOSPC. */
+int64_t plk_cell_new(struct plk_segment *s);
+
+/* Give it back.  0; -EBUSY: held or waited for; -EINVAL: not allocated. */
+int plk_cell_free(struct plk_segment *s, uint32_t index);
+
+/* The cell of that name, created if `create` and new.  -ENOENT, -ENOSPC,
+ * -ENAMETOOLONG, -PLK_E_CORRUPT. */
+int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create);
+
+/* Entry i: its cell index, name copied out; -ENOENT: none there; -ERANGE: the end. */
+int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], uint32_t *length);
+
+/* Make *lock name the cell; reserves its page.  0, -EINVAL, -ENOSPC, -ESHUTDOWN. */
+int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t index);
+
+#endif

@@ -1,0 +1,154 @@
+/* hv/leave.c - abandoning a ticket and taking it back; the argument is in
+ * recover/abandon.c, handshake [K2]. */
+#include "hv/leave.h"
+
+#include <stdlib.h>
+
+#include "hv/park.h"
+#include "recover/abandon.h"
+
+/* The vCPU's own list of tickets that it left, so that a caller who polls keeps
+ * its place.  An entry may be out of date (passed over since); it is dropped
+ * when the same lock is left or taken again, so there is at most one a lock. */
+static void plk_left_add(struct plk_seat *seat, uint64_t id, uint64_t ticket)
+{
+    uint32_t i;
+
+    for (i = 0; i < seat->left_count; i++) {
+        if (seat->left[i].cell == id) {
+            seat->left[i].ticket = ticket;
+            return;
+        }
+    }
+    if (seat->left_count == seat->left_room) {
+        uint32_t room = seat->left_room ? 2 * seat->left_room : 8;
+        struct plk_pend *grown = realloc(seat->left, room * sizeof(*grown));
+
+        if (grown == NULL)
+            return; /* the place is lost, nothing else */
+        seat->left = grown;
+        seat->left_room = room;
+    }
+    seat->left[seat->left_count++] = (struct plk_pend){id, ticket};
+}
+
+static void plk_wait_over(struct plk_wait *w)
+{
+    struct plk_vcpu *me = w->seat->vcpu;
+
+    PLK_STORE_RELEASE(&me->pending, 0);
+    PLK_STORE(&me->wait_since, 0);
+    PLK_STORE_RELEASE(&me->held, me->held - 1);
+}
+
+/* The caller possesses ticket `head` - 1 no more: look after the next. */
+static void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                      uint64_t head)
+{
+    unsigned passed = 0;
+
+    PLK_SITE_FRAME();
+    if (plk_tomb_claim(s, id, head)) {
+        PLK_EVENT(me, passes);
+        head = plk_pass_on(s, cell, id, head, &passed);
+        while (passed-- != 0)
+            PLK_EVENT(me, passes);
+    }
+    plk_kick(s, me, id, head);
+}
+
+void plk_serve_next(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
+{
+    plk_serve(plk_segment_of(lock->domain), seat->vcpu, lock->cell, lock->id, head);
+}
+
+int plk_leave(struct plk_wait *w)
+{
+    struct plk_segment *s = plk_segment_of(w->lock->domain);
+    struct plk_cell *cell = w->lock->cell;
+    struct plk_vcpu *me = w->seat->vcpu;
+    unsigned passed;
+    uint64_t head;
+    int rc = plk_tomb_put(s, w->lock->id, w->ticket);
+
+    PLK_SITE_FRAME();
+    if (rc != 0)
+        return rc;
+    PLK_STORE(&cell->slow, 1);
+    PLK_FENCE(); /* [K2] pairs with unlock_barrier in plk_unlock and the fence in plk_pass_on */
+    PLK_EVENT(me, abandons);
+    if (PLK_LOAD_ACQUIRE(&cell->head) == w->ticket && plk_tomb_claim(s, w->lock->id, w->ticket)) {
+        head = plk_pass_on(s, cell, w->lock->id, w->ticket, &passed);
+        while (passed-- != 0)
+            PLK_EVENT(me, passes);
+        plk_kick(s, me, w->lock->id, head);
+        plk_wait_over(w);
+        return 1;
+    }
+    plk_left_add(w->seat, w->lock->id, w->ticket);
+    plk_wait_over(w);
+    return 0;
+}
+
+int plk_resume(struct plk_wait *w)
+{
+    struct plk_segment *s = plk_segment_of(w->lock->domain);
+    struct plk_seat *seat = w->seat;
+    struct plk_vcpu *me = seat->vcpu;
+    uint64_t id = w->lock->id, ticket;
+    uint32_t i;
+
+    PLK_SITE_FRAME();
+    for (i = 0; i < seat->left_count && seat->left[i].cell != id; i++)
+        ;
+    if (i == seat->left_count)
+        return 0;
+    ticket = seat->left[i].ticket;
+    seat->left[i] = seat->left[--seat->left_count];
+
+    /* Claim the ticket in the slot before the tombstone falls, so that it
+     * belongs to somebody at every instant. */
+    plk_announce(me, id);
+    PLK_STORE_RELEASE(&me->ticket, ticket);
+    PLK_FENCE();
+    if (plk_tomb_claim(s, id, ticket)) {
+        PLK_EVENT(me, resumes);
+        w->ticket = ticket;
+        return 1;
+    }
+    plk_wait_over(w);
+    return 0;
+}
+
+void plk_watch(struct plk_wait *w)
+{
+    struct plk_segment *s = plk_segment_of(w->lock->domain);
+    uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head);
+
+    /* Among sleepers it kicks again even if there is no tombstone: that costs
+     * one look at the channel and mends a kick whose sender died before it. */
+    if (head != w->ticket && (s->face.protocol != PLK_NATIVE || PLK_LOAD(&s->header->tombs_live) != 0))
+        plk_serve(s, w->seat->vcpu, w->lock->cell, w->lock->id, head);
+}
+
+int plk_nest(struct plk_wait *w)
+{
+    struct plk_vcpu *me = w->seat->vcpu;
+    uint32_t depth = me->depth;
+
+    if (depth >= PLK_PEND_DEPTH)
+        return -ENOSPC;
+    me->outer[depth] = (struct plk_pend){w->lock->id, w->ticket};
+    PLK_STORE_RELEASE(&me->depth, depth + 1); /* kept in the stack before pending falls */
+    PLK_STORE_RELEASE(&me->pending, 0);
+    return 0;
+}
+
+void plk_unnest(struct plk_wait *w)
+{
+    struct plk_vcpu *me = w->seat->vcpu;
+
+    PLK_STORE_RELEASE(&me->ticket, w->ticket);
+    PLK_STORE_RELEASE(&me->pending, w->lock->id); /* back in place before the stack falls */
+    PLK_STORE_RELEASE(&me->depth, me->depth - 1);
+}

@@ -1,0 +1,373 @@
+/* hv/vcpu.c - a thread becomes a vCPU, and ceases to be one.
+ *
+ * A slot is taken under the domain mutex: CLAIMED, identity, life word, ONLINE.
+ * It is given back by the thread itself when it ends (a thread-specific
+ * destructor), or, if the thread died in any other way, by the next that looks
+ * for a free slot: the life word tells, and held == pending == 0 tells that
+ * nothing of it is left in any cell.
+ *
+ * The life word's list node lies in the segment and the C library follows it at
+ * thread exit, so the mapping outlives every seat: each seat holds a reference.
+ *
+ * Lifetime of the table of seats: modules cache its address in thread-local
+ * storage, and other thread-specific destructors may still take locks, so the
+ * destructor only empties the table and asks to be called again; the table is
+ * freed in the last round.
+ *
+ * fork: the child's threads are gone but for one, and that one is another
+ * thread.  The child forgets every seat (no mutex is touched: the slots belong
+ * to the parent) and registers anew when it first uses a lock. */
+#include "hv/vcpu.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hv/guard.h"
+#include "hv/reserve.h"
+
+struct plk_table {
+    struct plk_table *next, **prev;
+    unsigned rounds; /* destructor calls so far */
+    struct plk_seat seats[PLK_MAX_DOMAINS + 1]; /* the last stays empty */
+};
+
+/* Protects the list of tables and the array of segments, in this process. */
+static pthread_mutex_t plk_local = PTHREAD_MUTEX_INITIALIZER;
+static struct plk_table *plk_tables;
+static struct plk_segment *plk_segments[PLK_MAX_DOMAINS];
+static pthread_key_t plk_key;
+static pthread_once_t plk_once = PTHREAD_ONCE_INIT;
+static int plk_once_error;
+
+static void plk_seat_clear(struct plk_seat *seat)
+{
+    free(seat->left);
+    memset(seat, 0, sizeof(*seat));
+}
+
+/* Runs in the thread that owns the seat. */
+static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
+{
+    struct plk_vcpu *v = seat->vcpu;
+
+    plk_seat_clear(seat);
+    /* Ending while holding: leave the slot to recovery, as for any death; the
+     * kernel marks the life word when the thread is gone. */
+    if (v->held != 0 || v->pending != 0 || v->depth != 0)
+        return;
+    PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
+    pthread_mutex_unlock(&v->life.mutex);
+    plk_segment_put(s);
+}
+
+static void plk_thread_exit(void *arg)
+{
+    struct plk_table *table = arg;
+    uint32_t i;
+
+    for (i = 0; i < PLK_MAX_DOMAINS; i++) {
+        if (table->seats[i].vcpu != NULL)
+            plk_seat_leave(&table->seats[i], plk_segment_by_id(i));
+    }
+    if (++table->rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(plk_key, table);
+        return;
+    }
+    pthread_mutex_lock(&plk_local);
+    *table->prev = table->next;
+    if (table->next != NULL)
+        table->next->prev = table->prev;
+    pthread_mutex_unlock(&plk_local);
+    free(table);
+}
+
+static void plk_fork_prepare(void) { pthread_mutex_lock(&plk_local); }
+static void plk_fork_parent(void) { pthread_mutex_unlock(&plk_local); }
+
+static void plk_fork_child(void)
+{
+    struct plk_table *mine = pthread_getspecific(plk_key), *table = plk_tables, *next;
+    uint32_t i;
+
+    /* Seats of the parent's other threads, and this thread's own former ones. */
+    for (; table != NULL; table = next) {
+        next = table->next;
+        for (i = 0; i < PLK_MAX_DOMAINS; i++) {
+            if (table->seats[i].vcpu != NULL)
+                plk_segments[i]->references--;
+            plk_seat_clear(&table->seats[i]);
+        }
+        if (table != mine)
+            free(table);
+    }
+    plk_tables = mine;
+    if (mine != NULL) {
+        mine->next = NULL;
+        mine->prev = &plk_tables;
+    }
+    pthread_mutex_init(&plk_local, NULL);
+}
+
+static void plk_once_init(void)
+{
+    plk_once_error = -pthread_key_create(&plk_key, plk_thread_exit);
+    if (plk_once_error == 0)
+        plk_once_error = -pthread_atfork(plk_fork_prepare, plk_fork_parent, plk_fork_child);
+}
+
+struct plk_seat *plk_thread_seats(void)
+{
+    struct plk_table *table;
+
+    pthread_once(&plk_once, plk_once_init);
+    if (plk_once_error != 0)
+        return NULL;
+    table = pthread_getspecific(plk_key);
+    if (table != NULL)
+        return table->seats;
+    table = calloc(1, sizeof(*table));
+    if (table == NULL)
+        return NULL;
+    if (pthread_setspecific(plk_key, table) != 0) {
+        free(table);
+        return NULL;
+    }
+    pthread_mutex_lock(&plk_local);
+    table->next = plk_tables;
+    table->prev = &plk_tables;
+    if (plk_tables != NULL)
+        plk_tables->prev = &table->next;
+    plk_tables = table;
+    pthread_mutex_unlock(&plk_local);
+    return table->seats;
+}
+
+struct plk_segment *plk_segment_by_id(uint32_t id)
+{
+    return id < PLK_MAX_DOMAINS ? plk_segments[id] : NULL;
+}
+
+int plk_segment_publish(struct plk_segment *s)
+{
+    uint32_t i;
+
+    if (plk_thread_seats() == NULL)
+        return -ENOMEM;
+    pthread_mutex_lock(&plk_local);
+    for (i = 0; i < PLK_MAX_DOMAINS && plk_segments[i] != NULL; i++)
+        ;
+    if (i < PLK_MAX_DOMAINS) {
+        s->face.id = s->id = i;
+        plk_segments[i] = s;
+    }
+    pthread_mutex_unlock(&plk_local);
+    return i < PLK_MAX_DOMAINS ? 0 : -EMFILE;
+}
+
+/* Called with plk_local held; drops it. */
+static void plk_segment_settle(struct plk_segment *s)
+{
+    unsigned char *base = NULL;
+    int gone = 0;
+
+    if (s->references == 0) {
+        base = s->base;
+        s->base = NULL;
+        gone = s->released;
+        if (gone)
+            plk_segments[s->id] = NULL; /* not before: handles index seats by this id */
+    }
+    pthread_mutex_unlock(&plk_local);
+    if (base != NULL) {
+        munmap(base, s->geometry.size);
+        close(s->fd);
+    }
+    if (gone) {
+        free(s->reserved);
+        free(s);
+    }
+}
+
+void plk_segment_put(struct plk_segment *s)
+{
+    pthread_mutex_lock(&plk_local);
+    s->references--;
+    plk_segment_settle(s);
+}
+
+void plk_segment_release(struct plk_segment *s)
+{
+    pthread_mutex_lock(&plk_local);
+    s->released = 1;
+    plk_segment_settle(s);
+}
+
+static uint64_t plk_process_start(void)
+{
+    char text[1024], *at;
+    FILE *file = fopen("/proc/self/stat", "re");
+    unsigned long long start = 0;
+    size_t size;
+    int field;
+
+    if (file == NULL)
+        return 0;
+    size = fread(text, 1, sizeof(text) - 1, file);
+    fclose(file);
+    text[size] = '\0';
+    at = strrchr(text, ')'); /* the command's name may hold anything */
+    for (field = 2; at != NULL && field < 22; field++)
+        at = strchr(at + 1, ' ');
+    if (at == NULL || sscanf(at, " %llu", &start) != 1)
+        return 0;
+    return start;
+}
+
+static uint64_t plk_pid_namespace(void)
+{
+    struct stat st;
+
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+/* A slot that can be taken: free, or left by a thread that died owning nothing. */
+static int plk_slot_takable(const struct plk_vcpu *v)
+{
+    uint32_t state = PLK_LOAD(&v->state);
+
+    if (state == PLK_VCPU_FREE)
+        return plk_life_of(v) != PLK_LIFE_ALIVE; /* else its thread is just letting go */
+    return state == PLK_VCPU_ONLINE && plk_life_of(v) == PLK_LIFE_DEAD && PLK_LOAD(&v->held) == 0 &&
+           PLK_LOAD(&v->pending) == 0 && PLK_LOAD(&v->depth) == 0;
+}
+
+static int plk_slot_find(struct plk_segment *s, uint32_t *found)
+{
+    struct plk_header *h = s->header;
+    uint32_t used = PLK_LOAD(&h->vcpus_next), i;
+    int rc;
+
+    if (used > s->geometry.vcpus)
+        used = s->geometry.vcpus;
+    for (i = 0; i < used; i++) {
+        if (plk_slot_takable(plk_vcpu_at(s, i))) {
+            *found = i;
+            return 0;
+        }
+    }
+    if (used == s->geometry.vcpus)
+        return -EUSERS;
+    rc = plk_reserve(s, plk_vcpu_at(s, used), sizeof(struct plk_vcpu));
+    if (rc != 0)
+        return rc;
+    *found = used;
+    PLK_STORE(&h->vcpus_next, used + 1);
+    return 0;
+}
+
+static int plk_slot_take(struct plk_vcpu *v)
+{
+    int rc;
+
+    PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
+    v->pending = 0;
+    v->ticket = PLK_NO_TICKET;
+    v->held = v->depth = v->channel = v->cpu = 0;
+    v->wait_since = 0;
+    v->generation++;
+    v->pid = (int32_t)getpid();
+    v->tid = (int32_t)syscall(SYS_gettid);
+    v->start_time = plk_process_start();
+    v->pid_ns = plk_pid_namespace();
+    memset(&v->life, 0, sizeof(v->life));
+    rc = plk_robust_init(&v->life.mutex);
+    if (rc == 0)
+        rc = -pthread_mutex_lock(&v->life.mutex);
+    PLK_STORE_RELEASE(&v->state, rc == 0 ? PLK_VCPU_ONLINE : PLK_VCPU_FREE);
+    return rc;
+}
+
+int plk_enroll(struct plk_domain *domain)
+{
+    struct plk_segment *s = plk_segment_of(domain);
+    struct plk_seat *seats = plk_thread_seats();
+    struct plk_vcpu *v = NULL;
+    uint32_t index = 0;
+    int rc;
+
+    if (seats == NULL)
+        return -ENOMEM;
+    /* A reference first, so that a concurrent close can't unmap under us. */
+    pthread_mutex_lock(&plk_local);
+    rc = s->closed ? -ESHUTDOWN : 0;
+    if (rc == 0)
+        s->references++;
+    pthread_mutex_unlock(&plk_local);
+    if (rc != 0)
+        return rc;
+
+    rc = plk_guard_lock(s);
+    if (rc == 0) {
+        rc = plk_slot_find(s, &index);
+        if (rc == 0 && (v = plk_vcpu_at(s, index)) != NULL)
+            rc = plk_slot_take(v);
+        plk_guard_unlock(s);
+    }
+    if (rc != 0) {
+        plk_segment_put(s);
+        return rc;
+    }
+    seats[s->id] = (struct plk_seat){v, index, NULL, 0, 0};
+    return 0;
+}
+
+int plk_retire_all(struct plk_segment *s)
+{
+    struct plk_seat *mine = plk_thread_seats();
+    struct plk_table *table;
+    uint32_t id = s->id;
+    int rc = 0;
+
+    pthread_mutex_lock(&plk_local);
+    for (table = plk_tables; table != NULL; table = table->next) {
+        struct plk_vcpu *v = table->seats[id].vcpu;
+
+        if (v != NULL && (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0))
+            rc = -EBUSY;
+    }
+    if (rc == 0) {
+        s->closed = 1;
+        PLK_STORE_RELEASE(&s->face.id, PLK_CLOSED_DOMAIN); /* handles find no seat from now on */
+    }
+    pthread_mutex_unlock(&plk_local);
+    /* Only a thread itself can let go of its life word: others do at their exit,
+     * and hold their references until then. */
+    if (rc == 0 && mine != NULL && mine[id].vcpu != NULL)
+        plk_seat_leave(&mine[id], s);
+    return rc;
+}
+
+int plk_reap(struct plk_segment *s)
+{
+    uint32_t i, used = PLK_LOAD(&s->header->vcpus_next);
+    int freed = 0;
+
+    if (plk_guard_lock(s) != 0)
+        return 0;
+    for (i = 0; i < used && i < s->geometry.vcpus; i++) {
+        struct plk_vcpu *v = plk_vcpu_at(s, i);
+
+        if (PLK_LOAD(&v->state) == PLK_VCPU_ONLINE && plk_slot_takable(v)) {
+            PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
+            freed++;
+        }
+    }
+    plk_guard_unlock(s);
+    return freed;
+}

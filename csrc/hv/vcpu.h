@@ -1,0 +1,31 @@
+/* hv/vcpu.h - registration of threads as vCPUs. */
+#ifndef PLK_HV_VCPU_H
+#define PLK_HV_VCPU_H
+
+#include "recover/segment.h"
+
+/* This thread's seats; NULL without memory. */
+struct plk_seat *plk_thread_seats(void);
+
+/* 0; -EUSERS: every slot is taken by a living thread; -ENOSPC: no memory left
+ * for the slot; -ENOMEM; -ESHUTDOWN: the domain was closed in this process. */
+int plk_enroll(struct plk_domain *domain);
+
+/* Forget the domain in every thread of this process.  0; -EBUSY: a thread holds
+ * or waits for a lock of it. */
+int plk_retire_all(struct plk_segment *s);
+
+/* Free vCPU slots whose threads have died and held nothing; how many. */
+int plk_reap(struct plk_segment *s);
+
+/* Give up a reference of the mapping; the last unmaps it. */
+void plk_segment_put(struct plk_segment *s);
+
+/* No handle refers to s any more: it is freed when it is unmapped, too. */
+void plk_segment_release(struct plk_segment *s);
+
+/* Segments by domain id, for modules' handles and thread exit. */
+struct plk_segment *plk_segment_by_id(uint32_t id);
+int plk_segment_publish(struct plk_segment *s); /* gives s->id; -EMFILE: too many */
+
+#endif

@@ -1,0 +1,91 @@
+#include "hv/view.h"
+
+#include "hv/guard.h"
+
+static const char *const plk_event_names[] = {
+#define X(name, meaning) #name,
+    PLK_EVENTS(X)
+#undef X
+};
+
+static const char *const plk_event_meanings[] = {
+#define X(name, meaning) meaning,
+    PLK_EVENTS(X)
+#undef X
+};
+
+uint32_t plk_event_count(void) { return PLK_EV_COUNT; }
+
+const char *plk_event_name(uint32_t event)
+{
+    return event < PLK_EV_COUNT ? plk_event_names[event] : NULL;
+}
+
+const char *plk_event_meaning(uint32_t event)
+{
+    return event < PLK_EV_COUNT ? plk_event_meanings[event] : NULL;
+}
+
+uint32_t plk_vcpus_used(struct plk_segment *s)
+{
+    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next);
+
+    return used < s->geometry.vcpus ? used : s->geometry.vcpus;
+}
+
+int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *view)
+{
+    const struct plk_vcpu *v = plk_vcpu_at(s, index);
+    uint32_t i;
+
+    if (v == NULL || index >= plk_vcpus_used(s))
+        return -EINVAL;
+    view->index = index;
+    view->state = PLK_LOAD_ACQUIRE(&v->state);
+    view->life = (uint32_t)plk_life_of(v);
+    view->generation = PLK_LOAD(&v->generation);
+    view->held = PLK_LOAD(&v->held);
+    view->depth = PLK_LOAD(&v->depth);
+    view->cpu = PLK_LOAD(&v->cpu);
+    view->parked = PLK_LOAD(&v->channel) != 0;
+    view->pid = PLK_LOAD(&v->pid);
+    view->tid = PLK_LOAD(&v->tid);
+    view->start_time = PLK_LOAD(&v->start_time);
+    view->pid_ns = PLK_LOAD(&v->pid_ns);
+    view->pending = PLK_LOAD_ACQUIRE(&v->pending);
+    view->ticket = PLK_LOAD(&v->ticket);
+    view->wait_since = PLK_LOAD(&v->wait_since);
+    for (i = 0; i < 16; i++)
+        view->events[i] = PLK_LOAD(&v->events[i]);
+    return 0;
+}
+
+int plk_cell_view(struct plk_segment *s, uint32_t index, struct plk_cell_view *view)
+{
+    const struct plk_cell *cell = plk_cell_at(s, index);
+    uint64_t owner;
+
+    if (cell == NULL)
+        return -EINVAL;
+    /* head before tail, so that head <= tail holds in the copy */
+    view->head = PLK_LOAD_ACQUIRE(&cell->head);
+    owner = PLK_LOAD_ACQUIRE(&cell->owner);
+    view->tail = PLK_LOAD_ACQUIRE(&cell->tail);
+    view->owned = view->head != view->tail && PLK_OWNER_VALID(owner, view->head);
+    view->owner_vcpu = PLK_OWNER_VCPU(owner);
+    view->owner_ticket = owner >> 16;
+    view->slow = PLK_LOAD(&cell->slow);
+    view->flags = PLK_LOAD(&cell->flags);
+    view->generation = PLK_GENERATION_OF(view->flags);
+    return 0;
+}
+
+uint64_t plk_segment_address(struct plk_segment *s) { return (uint64_t)(uintptr_t)&s->face; }
+
+int plk_segment_fd(struct plk_segment *s) { return s->fd; }
+
+void plk_segment_spin(struct plk_segment *s, uint32_t turns, uint32_t near)
+{
+    s->face.spin_turns = turns;
+    s->face.spin_near = near;
+}

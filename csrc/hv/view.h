@@ -1,0 +1,35 @@
+/* hv/view.h - copies of shared state for those who look but take part in
+ * nothing.  Each field is read once, atomically; together they are a snapshot
+ * only as far as the world held still. */
+#ifndef PLK_HV_VIEW_H
+#define PLK_HV_VIEW_H
+
+#include "recover/segment.h"
+
+struct plk_vcpu_view {
+    uint32_t index, state, life, generation, held, depth, cpu, parked;
+    int32_t pid, tid;
+    uint64_t start_time, pid_ns, pending, ticket, wait_since;
+    uint64_t events[16];
+};
+
+struct plk_cell_view {
+    uint64_t head, tail, owner_ticket;
+    uint32_t owner_vcpu, owned, slow, flags, generation;
+};
+
+uint32_t plk_event_count(void);
+const char *plk_event_name(uint32_t event);    /* NULL past the end */
+const char *plk_event_meaning(uint32_t event);
+
+uint32_t plk_vcpus_used(struct plk_segment *s); /* slots below it have been used */
+int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *view);
+int plk_cell_view(struct plk_segment *s, uint32_t index, struct plk_cell_view *view);
+
+uint64_t plk_segment_address(struct plk_segment *s); /* of its struct plk_domain */
+int plk_segment_fd(struct plk_segment *s);
+
+/* Spin for `turns` of cpu_relax behind at most `near` tickets. */
+void plk_segment_spin(struct plk_segment *s, uint32_t turns, uint32_t near);
+
+#endif

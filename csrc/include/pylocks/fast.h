@@ -1,0 +1,232 @@
+/* pylocks/fast.h - the ticket lock: fast path inline, waiting out of line.
+ *
+ * The argument
+ *
+ * Mutual exclusion.  fetch-and-add on tail hands each ticket to one thread;
+ * head names the one ticket that is served.  head moves from t to t+1 only by
+ * a store of whoever possesses t, so two threads never possess at once.
+ *
+ * FIFO.  head visits every ticket in order; a thread enters only at its own.
+ *
+ * No lost kick [K1].  Between an unlocker U that serves ticket t and the waiter
+ * W that holds it:
+ *
+ *       U                                   W (hv/park.c)
+ *       head = t               (release)    parked += 1; slow = 1
+ *       unlock_barrier                      fence
+ *       look at slow -> kick                look at head -> sleep if not t
+ *
+ * Each side stores, fences, then looks at what the other stored, so at least
+ * one of them sees the other: U kicks, or W does not sleep.  The barrier pair
+ * is unlock_barrier <-> the fence in plk_park.  A leaver's tombstone stands in
+ * the same relation to U [K2]: see recover/abandon.c.
+ *
+ * Under the native protocol nobody sleeps and U needs neither barrier nor look.
+ *
+ * Death.  A thread may die at any instruction.  What it had done is told by its
+ * own line (pending, ticket, held) and by owner; the order of the stores below
+ * is part of the protocol: held and pending rise before the xadd that makes
+ * them matter, ticket follows it, owner comes before pending falls, and held
+ * falls only when the kick is done.  On x86 a store is not overtaken by a later
+ * one; elsewhere the release stores below say the same.
+ *
+ * Cost, uncontended: one locked instruction (two where unlock_barrier is on),
+ * no call, no system call, no allocation. */
+#ifndef PYLOCKS_FAST_H
+#define PYLOCKS_FAST_H
+
+#include <errno.h>
+
+#include "site.h"
+
+/* A process's handle of one lock; fill it with plk_lock_init. */
+struct plk_lock {
+    struct plk_cell *cell;
+    struct plk_domain *domain;
+    uint64_t id; /* cell index + 1: what `pending` and tombstones say */
+};
+
+/* A thread's place in a queue, while it waits. */
+struct plk_wait {
+    struct plk_lock *lock;
+    struct plk_seat *seat;
+    uint64_t ticket;
+    uint64_t deadline; /* CLOCK_MONOTONIC ns; PLK_FOREVER: none */
+    uint64_t pause;    /* return -EINTR at this time, for a look at signals; PLK_FOREVER: never */
+    uint32_t rounds;   /* lock_spinning calls made so far in this wait */
+    uint32_t spare;
+};
+#define PLK_FOREVER UINT64_MAX
+
+#define PLK_LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define PLK_LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define PLK_STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define PLK_STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define PLK_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+
+/* The thread's table of seats, cached for each translation unit.  initial-exec
+ * keeps the look-up free of calls; musl can't load such a library late. */
+#if defined(__GLIBC__)
+#define PLK_TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#define PLK_TLS_MODEL
+#endif
+static __thread struct plk_seat *plk_seats PLK_TLS_MODEL __attribute__((unused));
+
+PLK_COLD static int plk_first_use(struct plk_domain *domain, struct plk_seat **seat)
+{
+    const struct plk_api *api = plk_module_self.api;
+    int rc;
+
+    if (api == NULL)
+        plk_not_registered();
+    if (plk_seats == NULL && (plk_seats = api->seats()) == NULL)
+        return -ENOMEM;
+    rc = api->enroll(domain);
+    *seat = &plk_seats[domain->id];
+    return rc;
+}
+
+/* The thread's seat in the domain, or NULL. */
+static inline struct plk_seat *plk_seat_of(const struct plk_domain *domain)
+{
+    struct plk_seat *seats = plk_seats;
+
+    if (PLK_UNLIKELY(seats == NULL) || PLK_UNLIKELY(seats[domain->id].vcpu == NULL))
+        return NULL;
+    return &seats[domain->id];
+}
+
+static inline int plk_seat_get(struct plk_domain *domain, struct plk_seat **seat)
+{
+    *seat = plk_seat_of(domain);
+    return PLK_LIKELY(*seat != NULL) ? 0 : plk_first_use(domain, seat);
+}
+
+/* Announce an acquisition before it touches the queue. */
+static inline void plk_announce(struct plk_vcpu *me, uint64_t id)
+{
+    PLK_STORE(&me->held, me->held + 1);
+    PLK_STORE(&me->ticket, PLK_NO_TICKET);
+    PLK_STORE_RELEASE(&me->pending, id); /* after ticket: see the table in layout.h */
+}
+
+/* Ticket t is served and mine: become the owner. */
+static inline void plk_enter(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)
+{
+    PLK_STORE(&lock->cell->owner, PLK_OWNER(t, seat->index));
+    PLK_STORE_RELEASE(&seat->vcpu->pending, 0); /* owner first: recovery must find one of them */
+}
+
+/* The first half of an acquisition.  0: entered.  1: queued, and *w is ready
+ * for plk_wait_turn.  Negative: -ENOMEM, -EUSERS (vCPU table full),
+ * -ENOSPC (no memory left for the segment), -ESHUTDOWN (domain closed). */
+static inline int plk_take(struct plk_lock *lock, struct plk_wait *w)
+{
+    struct plk_seat *seat;
+    uint64_t t;
+    int rc = plk_seat_get(lock->domain, &seat);
+
+    if (PLK_UNLIKELY(rc != 0))
+        return rc;
+    plk_announce(seat->vcpu, lock->id);
+    t = __atomic_fetch_add(&lock->cell->tail, 1, __ATOMIC_SEQ_CST);
+    PLK_STORE_RELEASE(&seat->vcpu->ticket, t);
+    if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&lock->cell->head) == t)) {
+        plk_enter(lock, seat, t);
+        return 0;
+    }
+    w->lock = lock;
+    w->seat = seat;
+    w->ticket = t;
+    w->deadline = PLK_FOREVER;
+    w->pause = PLK_FOREVER;
+    w->rounds = 0;
+    return 1;
+}
+
+/* Acquire if free.  0, -EBUSY, or an error of plk_take.  Takes no ticket when
+ * the lock is busy, so nobody behind is disturbed. */
+static inline int plk_trylock(struct plk_lock *lock)
+{
+    struct plk_seat *seat;
+    uint64_t t;
+    int rc = plk_seat_get(lock->domain, &seat);
+
+    if (PLK_UNLIKELY(rc != 0))
+        return rc;
+    t = PLK_LOAD_ACQUIRE(&lock->cell->head);
+    if (PLK_LOAD(&lock->cell->tail) != t)
+        return -EBUSY;
+    plk_announce(seat->vcpu, lock->id);
+    /* head never passes tail: if tail is still t, so is head. */
+    if (!__atomic_compare_exchange_n(&lock->cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_RELAXED)) {
+        PLK_STORE_RELEASE(&seat->vcpu->pending, 0);
+        PLK_STORE(&seat->vcpu->held, seat->vcpu->held - 1);
+        return -EBUSY;
+    }
+    PLK_STORE_RELEASE(&seat->vcpu->ticket, t);
+    plk_enter(lock, seat, t);
+    return 0;
+}
+
+PLK_COLD static void plk_unlock_slow(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
+{
+    PLK_SITE_FRAME();
+    PLK_UNLOCK_KICK(lock, seat, head);
+}
+
+/* 0, or -EPERM: this thread does not hold the lock. */
+static inline int plk_unlock(struct plk_lock *lock)
+{
+    struct plk_seat *seat = plk_seat_of(lock->domain);
+    struct plk_cell *cell = lock->cell;
+    uint64_t t;
+
+    if (PLK_UNLIKELY(seat == NULL))
+        return -EPERM;
+    t = PLK_LOAD(&cell->head);
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->index)))
+        return -EPERM;
+    PLK_STORE_RELEASE(&cell->head, t + 1);
+    PLK_UNLOCK_BARRIER(); /* [K1] pairs with the fence in plk_park, [K2] with the one in plk_leave */
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
+        plk_unlock_slow(lock, seat, t + 1);
+    PLK_STORE_RELEASE(&seat->vcpu->held, seat->vcpu->held - 1);
+    return 0;
+}
+
+#include "wait.h"
+
+/* Acquire, waiting as long as it takes.  0; -EDEADLK: this thread holds the
+ * lock already; or an error of plk_take.  Not a cancellation point. */
+static inline int plk_acquire(struct plk_lock *lock)
+{
+    struct plk_wait w;
+    int rc = plk_take(lock, &w);
+
+    if (PLK_LIKELY(rc <= 0))
+        return rc;
+    do
+        rc = plk_wait_turn(&w);
+    while (rc == -EINTR);
+    return rc;
+}
+
+/* Acquire by the deadline (CLOCK_MONOTONIC, ns; plk_module_self.api->now()).
+ * As plk_acquire, or -ETIMEDOUT: the ticket was abandoned. */
+PLK_COLD static int plk_acquire_until(struct plk_lock *lock, uint64_t deadline)
+{
+    struct plk_wait w;
+    int rc = plk_take_until(lock, &w, deadline, PLK_FOREVER);
+
+    if (rc <= 0)
+        return rc;
+    do
+        rc = plk_wait_turn(&w);
+    while (rc == -EINTR);
+    return rc;
+}
+
+#endif

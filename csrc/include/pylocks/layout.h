@@ -1,0 +1,259 @@
+/* pylocks/layout.h - what lies in a domain's shared memory.
+ *
+ * A domain is one shared segment; every process that attaches it, whatever it
+ * was compiled with, must agree on each byte below.  Any change of size or
+ * meaning raises PLK_ABI, and attaching with another ABI is refused.
+ *
+ *   +--------+------------+----------+-------------+---------+----------+
+ *   | header | channels[] | tombs[]  | directory[] | vCPUs[] | cells[]  |
+ *   +--------+------------+----------+-------------+---------+----------+
+ *
+ * Each part starts on a page.  Nothing in the segment is a pointer: cells and
+ * vCPUs are named by index, and an index read from the segment is checked
+ * against the attacher's own copy of the geometry before it is used.
+ *
+ * The words that the algorithm turns on are `plk_cell` and the first line of
+ * `plk_vcpu`; the table of their legal states stands beside each.
+ */
+#ifndef PYLOCKS_LAYOUT_H
+#define PYLOCKS_LAYOUT_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLK_MAGIC 0x31736b636f6c7970ull      /* "pylocks1", little endian */
+#define PLK_FORMATTING 0x30736b636f6c7970ull /* "pylocks0": its creator is at work, or died at it */
+#define PLK_ABI 1u
+#define PLK_LINE 64u
+#define PLK_PAGE 4096u
+
+/* No ticket: larger than any that can be handed out (64-bit tickets do not
+ * wrap: at one a nanosecond the last comes after 584 years). */
+#define PLK_NO_TICKET UINT64_MAX
+
+#define PLK_MAX_VCPUS 65535u
+#define PLK_MAX_CELLS (1u << 26)
+#define PLK_NAME_MAX 100u
+
+/* How an unlocker behaves; written once by the creator.  A native unlocker
+ * never kicks, so an enlightened waiter parked behind it would sleep on: the
+ * two may not meet in one domain. */
+enum plk_protocol { PLK_NATIVE = 1, PLK_ENLIGHTENED = 2 };
+
+/* ------------------------------------------------------------- lock cell */
+
+enum plk_cell_flags {
+    PLK_CELL_ALLOCATED = 1u << 0,
+    PLK_CELL_OWNER_DIED = 1u << 1, /* the last holder died inside; sticky until cleared */
+};
+/* The upper half of flags counts the reuses of the memory as another lock. */
+#define PLK_GENERATION_OF(flags) ((flags) >> 16)
+#define PLK_GENERATION_ONE 0x00010000u
+
+/* 32 bytes; padded to a cache line unless the domain is packed.
+ *
+ *   head == tail               free
+ *   head <  tail               ticket `head` holds it or is about to enter
+ *   owner == (head, v)         v is inside its critical section
+ *   owner != (head, *)         nobody is inside; a stale owner is never cleared
+ *   slow  != 0                 somebody may be parked on, or have abandoned, a
+ *                              ticket in (head, tail): the unlocker must look
+ *
+ * `tail` moves only by fetch-and-add (or compare-and-swap from head == tail).
+ * `head` is written only by whoever possesses ticket `head`: its holder, or
+ * the one party that claimed that ticket's tombstone.  `slow` may be set when
+ * nothing needs it (costs one look) and must never be clear when something
+ * does; who may clear it is argued in recover/abandon.c.
+ * Type-stable: freed cells are only ever reused as cells, with head and tail
+ * going on from where they were, so that a late kick is harmless. */
+struct plk_cell {
+    uint64_t tail;
+    uint64_t head;
+    uint64_t owner; /* PLK_OWNER(ticket, vCPU) */
+    uint32_t slow;
+    uint32_t flags;
+};
+
+/* The low 48 bits of the ticket are enough to compare with head: an owner
+ * record 2^48 acquisitions old would have to survive as the last one. */
+#define PLK_OWNER(ticket, vcpu) (((uint64_t)(ticket) << 16) | (uint64_t)(vcpu))
+#define PLK_OWNER_VCPU(owner) ((uint32_t)((owner) & 0xffffu))
+#define PLK_OWNER_VALID(owner, head) (((owner) >> 16) == ((head) & (UINT64_MAX >> 16)))
+
+/* ------------------------------------------------------------------ vCPU */
+
+/* Counters, in the order in which they lie in the slot.  Written by the vCPU's
+ * own thread alone and never reset, so a reused slot counts on and the sum over
+ * all slots is the domain's; X(name, meaning). */
+#define PLK_EVENTS(X)                                                          \
+    X(waits, "acquisitions that had to queue")                                 \
+    X(spin_grants, "waits that ended while spinning, without a hypercall")     \
+    X(hypercalls, "lock_spinning calls made")                                  \
+    X(yields, "sched_yield calls made while waiting")                          \
+    X(parks, "sleeps in futex wait")                                           \
+    X(spurious, "returns from a sleep that found the turn not yet come")       \
+    X(watchdogs, "sleeps ended by the watchdog bound")                         \
+    X(kicks, "unlocks that woke the next ticket's channel")                    \
+    X(empty_kicks, "unlocks that looked for a parked successor and found none")\
+    X(abandons, "tickets left in the queue (timeout, signal)")                 \
+    X(resumes, "abandoned tickets taken back by a later acquire")              \
+    X(passes, "abandoned tickets passed over on behalf of their leavers")      \
+    X(preempted, "spins skipped because the holder could not be running")
+
+enum plk_event {
+#define X(name, meaning) PLK_EV_##name,
+    PLK_EVENTS(X)
+#undef X
+    PLK_EV_COUNT
+};
+
+enum plk_vcpu_state {
+    PLK_VCPU_FREE = 0,
+    PLK_VCPU_CLAIMED = 1, /* being set up, under the domain mutex */
+    PLK_VCPU_ONLINE = 2,
+};
+
+#define PLK_PEND_DEPTH 7u
+
+struct plk_pend {
+    uint64_t cell; /* cell index + 1; 0 is none */
+    uint64_t ticket;
+};
+
+/* One thread of one process in one domain.  512 bytes, eight cache lines.
+ *
+ *   pending == 0                          not acquiring
+ *   pending == L, ticket == NO_TICKET     around the xadd on L
+ *   pending == L, ticket == t             waits for t, or was granted t and has
+ *                                         not yet written the owner record
+ *
+ * A signal handler or finalizer may take another lock while its thread waits;
+ * the outer wait is then kept in `stack` (outer[depth-1] is the innermost).
+ * `held` is an upper bound of the cells whose owner record names this vCPU: it
+ * rises before the xadd and falls after the head store, so a dead vCPU with
+ * held == 0 is known to hold nothing without looking at a single cell. */
+struct plk_vcpu {
+    /* line 0: written at every acquisition by the thread alone */
+    uint64_t pending;
+    uint64_t ticket;
+    uint32_t held;
+    uint32_t cpu;     /* CPU last seen on, a hint; written in the slow case only */
+    uint32_t channel; /* event channel parked on, index + 1; 0 is none */
+    uint32_t spare0;
+    uint64_t wait_since; /* CLOCK_MONOTONIC ns at which the present wait began; 0 is none */
+    uint64_t spare1[3];
+
+    /* line 1: identity, written once at registration */
+    uint32_t state; /* enum plk_vcpu_state */
+    uint32_t generation;
+    int32_t pid;
+    int32_t tid;
+    uint64_t start_time; /* of the process, clock ticks after boot, /proc/PID/stat field 22 */
+    uint64_t pid_ns;     /* inode of its pid namespace: pids compare only within one */
+    uint64_t spare2[4];
+
+    /* line 2: the life word.  A robust process-shared mutex that the thread
+     * locks at registration and holds for as long as it lives.  However the
+     * thread ends, the kernel walks its robust list and marks the word, which
+     * pid reuse and pid namespaces cannot confuse. */
+    union {
+        pthread_mutex_t mutex;
+        char bytes[64];
+    } life;
+
+    /* lines 3 and 4: waits that nested acquisitions interrupted */
+    uint32_t depth;
+    uint32_t spare3[3];
+    struct plk_pend outer[PLK_PEND_DEPTH];
+
+    /* lines 5 and 6: counters */
+    uint64_t events[16];
+
+    /* line 7: the hypercall page of the hosted slow path */
+    uint64_t hypercall[8];
+};
+
+/* ---------------------------------------------------------- event channel */
+
+/* A ticket's channel is a hash of (cell, ticket) into one array for the domain
+ * (a waiting array), so a kick costs the same with a thousand waiters as with
+ * one.  `parked` is a count that each waiter raises and lowers for itself: a
+ * kicker never clears it, because clearing at kick time loses the wake of
+ * another ticket that shares the channel. */
+struct plk_channel {
+    uint32_t seq;    /* futex word; bumped by every kick */
+    uint32_t parked; /* waiters between publishing and leaving */
+};
+
+/* A tombstone: (cell index + 1) << 32 | low half of the ticket; 0 is empty.
+ * Tickets that can be abandoned lie within [head, tail), far less than 2^32. */
+#define PLK_TOMB(id, ticket) (((uint64_t)(id) << 32) | (uint32_t)(ticket))
+#define PLK_TOMB_WINDOW 32u
+
+/* --------------------------------------------------------------- directory */
+
+enum plk_entry_state { PLK_ENTRY_EMPTY = 0, PLK_ENTRY_FILLING = 1, PLK_ENTRY_READY = 2 };
+
+struct plk_entry {
+    uint32_t state;
+    uint32_t hash;
+    uint32_t cell;
+    uint32_t length;
+    char name[PLK_NAME_MAX];
+    uint32_t spare[3];
+};
+
+/* ------------------------------------------------------------------ header */
+
+struct plk_geometry {
+    uint32_t vcpus, channels, tombs, entries, cells, stride;
+    uint64_t off_channels, off_tombs, off_entries, off_vcpus, off_cells, size;
+};
+
+struct plk_header {
+    uint64_t magic; /* stored last by the creator, with release */
+    uint32_t abi;
+    uint32_t header_size;
+    uint32_t cell_size, vcpu_size, entry_size, mutex_size;
+    uint32_t life_offset; /* of the lock word in pthread_mutex_t: tells C libraries apart */
+    uint32_t protocol;    /* enum plk_protocol */
+    uint32_t array;       /* 1: all cells belong to one array, none is allocated singly */
+    uint32_t spare0;
+    struct plk_geometry geometry;
+    unsigned char uid[16];  /* random: two attachments are the same domain iff equal */
+    unsigned char boot[16]; /* the kernel's boot_id */
+    int64_t creator_pid;
+    uint64_t created_ns; /* CLOCK_REALTIME */
+    char slow_path[16]; /* the creator's choice, NUL-terminated; attachers prefer it */
+
+    /* under `mutex`: directory, allocation of cells and vCPU slots */
+    union {
+        pthread_mutex_t mutex;
+        char bytes[64];
+    } guard;
+    uint32_t cells_next; /* cells below it have been allocated once */
+    uint32_t cells_free; /* of those, not allocated now: a hint */
+    uint32_t vcpus_next;   /* slots below it have been used once */
+    uint32_t entries_next; /* directory entries below it have been used once */
+
+    uint32_t tombs_live;    /* tombstones standing; 0 lets a kick skip the search */
+    uint32_t tombs_version; /* moves with every insertion and removal */
+    uint64_t service_vcpu;  /* vCPU index + 1 of the hypervisor service; 0 is none */
+    uint64_t spare2[16];
+};
+
+#define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))
+PLK_STATIC_ASSERT(cell, sizeof(struct plk_cell) == 32);
+PLK_STATIC_ASSERT(vcpu, sizeof(struct plk_vcpu) == 512);
+PLK_STATIC_ASSERT(identity_line, offsetof(struct plk_vcpu, state) == 64);
+PLK_STATIC_ASSERT(life_line, offsetof(struct plk_vcpu, life) == 128);
+PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);
+PLK_STATIC_ASSERT(counter_line, offsetof(struct plk_vcpu, events) == 320);
+PLK_STATIC_ASSERT(hypercall_line, offsetof(struct plk_vcpu, hypercall) == 448);
+PLK_STATIC_ASSERT(life_fits, sizeof(pthread_mutex_t) <= 64);
+PLK_STATIC_ASSERT(entry, sizeof(struct plk_entry) == 128);
+PLK_STATIC_ASSERT(header, sizeof(struct plk_header) <= PLK_PAGE);
+PLK_STATIC_ASSERT(events, PLK_EV_COUNT <= 16);
+
+#endif

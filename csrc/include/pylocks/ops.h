@@ -1,0 +1,112 @@
+/* pylocks/ops.h - the operations in which native and enlightened locks differ,
+ * and what a module shares with the core to take part in patching.
+ *
+ * A module is one shared object: pylocks._lock, pylocks._core itself, or any
+ * extension that includes <pylocks.h>.  It owns one table of operations and
+ * any number of patch sites, and hands both to the core when it is loaded; the
+ * core fills the table and patches the sites, then or at the first attach. */
+#ifndef PYLOCKS_OPS_H
+#define PYLOCKS_OPS_H
+
+#include "layout.h"
+
+#define PLK_HIDDEN __attribute__((visibility("hidden")))
+#define PLK_COLD __attribute__((noinline, cold, unused))
+#define PLK_LIKELY(x) __builtin_expect(!!(x), 1)
+#define PLK_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* X(name, where it is called, what it returns) */
+#define PLK_OPS(X)                                                               \
+    X(cpu_relax, "every turn of a spin", "nothing")                              \
+    X(unlock_barrier, "between the store of head and the look at slow", "nothing") \
+    X(lock_spinning, "a waiter that has spun its budget", "a plk_hint")          \
+    X(unlock_kick, "an unlock that found slow set", "nothing")                   \
+    X(vcpu_preempted, "a waiter about to spin", "nonzero: the holder can't be running") \
+    X(lock_event, "contended paths", "nothing")
+
+enum plk_op {
+#define X(name, where, what) PLK_OP_##name,
+    PLK_OPS(X)
+#undef X
+    PLK_OP_COUNT
+};
+
+/* What lock_spinning tells the wait loop. */
+enum plk_hint {
+    PLK_HINT_NONE = 0,        /* look at head again */
+    PLK_HINT_INTERRUPTED = 1, /* a signal ended the sleep */
+};
+
+/* One recorded patch site; lies in the section plk_sites of its module. */
+struct plk_site {
+    int32_t offset; /* of the site's first byte, from this field */
+    uint8_t op;
+    uint8_t length;
+    uint8_t spare[2];
+};
+
+typedef long (*plk_op_fn)(void); /* called with the op's own arguments */
+
+struct plk_ops {
+    plk_op_fn fn[PLK_OP_COUNT];
+};
+
+struct plk_lock;
+struct plk_wait;
+
+/* This process's view of an attached domain, as far as the fast path needs it. */
+struct plk_domain {
+    uint32_t id;         /* index into each thread's seats; PLK_CLOSED_DOMAIN once closed */
+    uint32_t protocol;   /* enum plk_protocol */
+    uint32_t spin_turns; /* cpu_relax turns before the first lock_spinning; 0: never spin */
+    uint32_t spin_near;  /* spin only when at most so many tickets are ahead */
+};
+
+#define PLK_MAX_DOMAINS 256u
+#define PLK_CLOSED_DOMAIN PLK_MAX_DOMAINS /* the seat there is never taken */
+
+/* One thread's registration in one domain: its vCPU, and the tickets it left. */
+struct plk_seat {
+    struct plk_vcpu *vcpu; /* NULL: not registered */
+    uint64_t index;        /* of the vCPU in its domain */
+    struct plk_pend *left; /* abandoned tickets that may still stand, private */
+    uint32_t left_count, left_room;
+};
+
+struct plk_api;
+
+struct plk_module {
+    const char *name;
+    struct plk_ops *ops;
+    const struct plk_site *sites, *sites_end;
+    const struct plk_api *api; /* set by registration */
+    struct plk_module *next;   /* the core's list */
+};
+
+/* What the core offers to modules.  All of it is slow-path or set-up. */
+struct plk_api {
+    uint32_t abi;  /* PLK_ABI */
+    uint32_t size; /* sizeof(struct plk_api) */
+    int (*module_add)(struct plk_module *module);
+    /* Make *lock name cell `index` of *domain; its memory is reserved then. */
+    int (*lock_init)(struct plk_lock *lock, struct plk_domain *domain, uint32_t index);
+    /* This thread's table of seats, one a domain. NULL: no memory. */
+    struct plk_seat *(*seats)(void);
+    /* Register this thread as a vCPU of the domain. */
+    int (*enroll)(struct plk_domain *domain);
+    /* CLOCK_MONOTONIC in ns. */
+    uint64_t (*now)(void);
+    /* Abandon w's ticket.  0: left; 1: the turn had come and was passed on;
+     * -ENOSPC: no room for a tombstone, the ticket still stands. */
+    int (*leave)(struct plk_wait *w);
+    /* Take back a ticket that this vCPU abandoned on w's lock; 1: taken. */
+    int (*resume)(struct plk_wait *w);
+    /* What waiters of a native domain do for each other: pass over an
+     * abandoned ticket at the head of the queue. */
+    void (*watch)(struct plk_wait *w);
+    /* Keep w safe while the thread runs code that may take other locks. */
+    int (*nest)(struct plk_wait *w);
+    void (*unnest)(struct plk_wait *w);
+};
+
+#endif

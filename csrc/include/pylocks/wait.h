@@ -1,0 +1,162 @@
+/* pylocks/wait.h - the contended half of an acquisition; part of fast.h.
+ *
+ * Compiled into every module, so that each has its own patch sites.  One loop
+ * serves every slow path: spin a bounded time, then tell the hypervisor
+ * (lock_spinning), look again.  Native: that call is a nop and the loop spins
+ * on.  Who gives up (deadline, signal) goes through api->leave. */
+#ifndef PYLOCKS_WAIT_H
+#define PYLOCKS_WAIT_H
+
+#define PLK_LEAVE_RETRY 1000000u /* ns */
+
+/* Granted ticket w->ticket: enter, and take down `slow` if nobody needs it.
+ *
+ * [S1] Only the possessor clears slow, and looks at tail afterwards:
+ *
+ *       possessor of t                     arrival
+ *       slow = 0                           tail += 1  (xadd, a full fence)
+ *       fence                              ...
+ *       look at tail -> slow = 1 if moved  slow = 1; fence; look at head; sleep
+ *
+ * If the look misses the arrival's xadd, the arrival's slow = 1 comes after
+ * slow = 0 and stands.  With tail == t + 1 there is no ticket in (head, tail),
+ * hence nobody parked and no tombstone that the flag would have to announce. */
+PLK_COLD static int plk_granted(struct plk_wait *w)
+{
+    struct plk_cell *cell = w->lock->cell;
+    uint64_t t = w->ticket;
+
+    plk_enter(w->lock, w->seat, t);
+    PLK_STORE(&w->seat->vcpu->wait_since, 0);
+    if (PLK_LOAD(&cell->slow) != 0 && PLK_LOAD(&cell->tail) == t + 1) {
+        PLK_STORE(&cell->slow, 0);
+        PLK_FENCE(); /* [S1] pairs with the arrival's xadd */
+        if (PLK_LOAD(&cell->tail) != t + 1)
+            PLK_STORE(&cell->slow, 1);
+    }
+    return 0;
+}
+
+
+PLK_COLD static int plk_spin(struct plk_wait *w, uint32_t turns)
+{
+    struct plk_cell *cell = w->lock->cell;
+    uint64_t seen = PLK_LOAD(&cell->head);
+    uint32_t left = turns;
+
+    PLK_SITE_FRAME();
+    while (left-- != 0) {
+        uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
+
+        if (head == w->ticket)
+            return 1;
+        if (head != seen) { /* the queue moves: the holders are running */
+            seen = head;
+            left = turns;
+        }
+        PLK_CPU_RELAX();
+    }
+    return 0;
+}
+
+/* Wait until w's ticket is served.
+ *  0           entered
+ *  -EINTR      a signal came, or w->pause has: look at signals, set w->pause
+ *              anew and call again, or call api->leave
+ *  -ETIMEDOUT  w->deadline has come and the ticket is abandoned
+ *  -EDEADLK    this thread holds the lock itself; the ticket is abandoned
+ * While no tombstone is free a ticket can't be abandoned: the timeout comes
+ * late then, and the attempt is repeated every PLK_LEAVE_RETRY ns. */
+PLK_COLD static int plk_wait_turn(struct plk_wait *w)
+{
+    const struct plk_api *api = plk_module_self.api;
+    struct plk_domain *domain = w->lock->domain;
+    struct plk_cell *cell = w->lock->cell;
+    struct plk_vcpu *me = w->seat->vcpu;
+    int native = domain->protocol == PLK_NATIVE;
+    uint64_t head, now;
+    long hint;
+
+    PLK_SITE_FRAME();
+    if (w->rounds == 0) {
+        PLK_EVENT(me, waits);
+        PLK_STORE(&me->wait_since, api->now());
+    }
+    for (;;) {
+        head = PLK_LOAD_ACQUIRE(&cell->head);
+        if (head == w->ticket)
+            return plk_granted(w);
+        if (PLK_LOAD(&cell->owner) == PLK_OWNER(head, w->seat->index))
+            return api->leave(w) < 0 ? -EINTR : -EDEADLK;
+        /* Spin once a wait; natively, for ever.  Not behind a long queue, and
+         * not on a holder that can't be running: both waste the CPU it needs. */
+        if (native || (w->rounds == 0 && w->ticket - head <= domain->spin_near)) {
+            if (!native && PLK_VCPU_PREEMPTED(w, head))
+                PLK_EVENT(me, preempted);
+            else if (plk_spin(w, domain->spin_turns)) {
+                PLK_EVENT(me, spin_grants);
+                return plk_granted(w);
+            }
+        }
+        w->rounds++;
+        PLK_EVENT(me, hypercalls);
+        hint = PLK_LOCK_SPINNING(w, head);
+        if (native)
+            api->watch(w);
+        if (hint == PLK_HINT_INTERRUPTED)
+            return -EINTR;
+        if (w->deadline == PLK_FOREVER && w->pause == PLK_FOREVER)
+            continue;
+        now = api->now();
+        if (PLK_LOAD_ACQUIRE(&cell->head) == w->ticket)
+            continue;
+        if (now >= w->deadline) {
+            if (api->leave(w) >= 0)
+                return -ETIMEDOUT;
+            w->deadline = now + PLK_LEAVE_RETRY;
+        }
+        if (now >= w->pause)
+            return -EINTR;
+    }
+}
+
+/* As plk_take, with a deadline and a first pause.  A caller that polls gets
+ * back the ticket that it abandoned, and so its place, if nobody has passed it
+ * over yet.  Natively a timed acquire polls without a ticket, for there an
+ * abandoned one would wait for a spinning waiter to find it: -ETIMEDOUT at the
+ * deadline, -EDEADLK, or -EINTR at the pause (call again). */
+PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, uint64_t deadline,
+                                   uint64_t pause)
+{
+    const struct plk_api *api = plk_module_self.api;
+    struct plk_seat *seat;
+    int rc = plk_seat_get(lock->domain, &seat);
+
+    if (rc != 0)
+        return rc;
+    PLK_SITE_FRAME();
+    *w = (struct plk_wait){lock, seat, 0, deadline, pause, 0, 0};
+    if (lock->domain->protocol == PLK_NATIVE) {
+        while ((rc = plk_trylock(lock)) == -EBUSY) {
+            uint64_t head = PLK_LOAD(&lock->cell->head), now = api->now();
+
+            if (PLK_LOAD(&lock->cell->owner) == PLK_OWNER(head, seat->index))
+                return -EDEADLK;
+            if (now >= deadline)
+                return -ETIMEDOUT;
+            if (now >= pause)
+                return -EINTR;
+            api->watch(w);
+            PLK_CPU_RELAX();
+        }
+        return rc;
+    }
+    if (seat->left_count != 0 && api->resume(w))
+        return 1;
+    rc = plk_take(lock, w);
+    w->deadline = deadline;
+    w->pause = pause;
+    return rc;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* patch/patch.h - modules, their sites, and the one mechanism that patches them. */
+#ifndef PLK_PATCH_PATCH_H
+#define PLK_PATCH_PATCH_H
+
+#include "patch/choices.h"
+
+/* Why a site holds what it holds. */
+enum plk_site_status {
+    PLK_SITE_WAITING = 0,    /* no domain attached yet */
+    PLK_SITE_PATCHED = 1,    /* rewritten and read back */
+    PLK_SITE_SWITCHED_OFF = 2,
+    PLK_SITE_UNWRITABLE = 3, /* the text could not be written */
+    PLK_SITE_TOO_FAR = 4,    /* the target is beyond a direct call's 2 GiB */
+    PLK_SITE_UNEXPECTED = 5, /* the bytes were not those that were compiled */
+};
+
+struct plk_site_row {
+    const char *module;
+    uint64_t address;
+    uint32_t op;
+    uint32_t status;
+    unsigned char before[PLK_SITE_BYTES], after[PLK_SITE_BYTES];
+    int error; /* errno of UNWRITABLE */
+};
+
+/* What modules hold a pointer to. */
+const struct plk_api *plk_core_api(void);
+
+/* 0 or -ENOMEM; again for a module that is registered already: nothing. */
+int plk_module_add(struct plk_module *module);
+
+/* Choose row `index` of the table for its op.  Before plk_apply; -EBUSY after,
+ * -EINVAL, -ENOTSUP. */
+int plk_choose(uint32_t index);
+
+/* Fill every module's table and, if `patch`, rewrite every site; modules that
+ * register later follow at once.  Once a process; -EBUSY: done before,
+ * -EINVAL: an op has no choice. */
+int plk_apply(int patch);
+
+/* The row chosen for the op, or -1. */
+int32_t plk_chosen(uint32_t op);
+
+uint32_t plk_module_count(void);
+const char *plk_module_name(uint32_t index);
+uint32_t plk_site_count(void);
+int plk_site_at(uint32_t index, struct plk_site_row *row);
+
+/* Write through this file instead of /proc/self/mem: what a test needs to see
+ * how a process fares whose text can't be written. */
+void plk_patch_through(const char *path);
+
+#endif

@@ -1,0 +1,72 @@
+/* recover/segment.h - this process's mapping of a domain.
+ *
+ * The lowest layer: every part of the core below the fast path sees a domain
+ * through it.  Geometry is this process's own copy, validated at attach; no
+ * size or offset is read from the segment again, and every index that is goes
+ * through one of the functions below. */
+#ifndef PLK_RECOVER_SEGMENT_H
+#define PLK_RECOVER_SEGMENT_H
+
+#include <pylocks.h>
+
+struct plk_segment {
+    struct plk_domain face; /* first: modules hold a pointer to it */
+    unsigned char *base;
+    struct plk_header *header;
+    struct plk_geometry geometry;
+    int fd;
+    uint32_t id;        /* face.id until it is closed */
+    int32_t closed;     /* no new registrations */
+    int32_t released;   /* no handle refers to this structure any more */
+    int32_t references; /* of the mapping: seats, and the opener */
+    uint8_t *reserved;  /* one byte a page of the cells: its memory is reserved */
+};
+
+static inline struct plk_segment *plk_segment_of(struct plk_domain *domain)
+{
+    return (struct plk_segment *)domain;
+}
+
+static inline struct plk_vcpu *plk_vcpu_at(const struct plk_segment *s, uint64_t index)
+{
+    if (index >= s->geometry.vcpus)
+        return NULL;
+    return (struct plk_vcpu *)(s->base + s->geometry.off_vcpus) + index;
+}
+
+static inline struct plk_cell *plk_cell_at(const struct plk_segment *s, uint64_t index)
+{
+    if (index >= s->geometry.cells)
+        return NULL;
+    return (struct plk_cell *)(s->base + s->geometry.off_cells + index * s->geometry.stride);
+}
+
+static inline struct plk_channel *plk_channels(const struct plk_segment *s)
+{
+    return (struct plk_channel *)(s->base + s->geometry.off_channels);
+}
+
+static inline uint64_t *plk_tombs(const struct plk_segment *s)
+{
+    return (uint64_t *)(s->base + s->geometry.off_tombs);
+}
+
+static inline struct plk_entry *plk_entries(const struct plk_segment *s)
+{
+    return (struct plk_entry *)(s->base + s->geometry.off_entries);
+}
+
+/* Mixes (cell, ticket) for channels and tombstones; the finaliser of
+ * MurmurHash3, so that neighbours in a queue spread over the whole array. */
+static inline uint64_t plk_mix(uint64_t id, uint64_t ticket)
+{
+    uint64_t x = id * 0x9e3779b97f4a7c15ull + ticket;
+
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccdull;
+    x ^= x >> 33;
+    x *= 0xc4ceb9fe1a85ec53ull;
+    return x ^ (x >> 33);
+}
+
+#endif

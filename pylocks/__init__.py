@@ -1,0 +1,44 @@
+"""Fair, fast locks between processes: ticket locks with a user-space hypervisor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pylocks import errors
+from pylocks.domain import Domain
+from pylocks.errors import *  # noqa: F403
+from pylocks.locks import LockArray, TicketLock
+from pylocks.ops import Op, ops
+from pylocks.views import Owner, Stats, VCpu
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Domain",
+    "LockArray",
+    "Op",
+    "Owner",
+    "Stats",
+    "TicketLock",
+    "VCpu",
+    "api_address",
+    "get_include",
+    "ops",
+    *errors.__all__,
+]
+
+
+def get_include() -> str:
+    """The directory of <pylocks.h>, for C and Cython extensions that use the locks."""
+    here = Path(__file__).resolve().parent
+    for path in (here / "include", here.parent / "csrc" / "include"):
+        if (path / "pylocks.h").exists():
+            return str(path)
+    raise FileNotFoundError(f"pylocks.h was not installed beside {here}: install pylocks again")
+
+
+def api_address() -> int:
+    """What plk_register of <pylocks.h> needs in a module that is no Python extension."""
+    from pylocks._core import lib
+
+    return int(lib.plk_api_address())

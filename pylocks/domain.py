@@ -1,0 +1,475 @@
+"""Domain: one shared-memory segment with its locks and the threads that use them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import fields
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pylocks import errors, segment
+from pylocks._core import ffi, lib
+from pylocks.ops import PROTOCOLS, Decision, process
+from pylocks.views import Owner, Stats, VCpu
+
+if TYPE_CHECKING:
+    from pylocks.locks import TicketLock
+
+__all__ = ["Domain", "Token", "from_token"]
+
+Token = tuple[str, bytes, int, int, int]
+"""(name or "", uid, pid, descriptor, mode): how another process finds a domain."""
+
+
+_open: weakref.WeakValueDictionary[bytes, Domain] = weakref.WeakValueDictionary()
+_open_lock = threading.RLock()
+
+
+class Domain:
+    """A shared segment of ticket locks.
+
+    Without a name it is anonymous: reached by fork or by pickling a lock of it, and gone with the
+    last process that uses it.  With one, unrelated processes of the same user attach it as
+    /dev/shm/pylocks.NAME.  There is one Domain object for a domain in a process: asking for it
+    again returns the same.
+
+    vcpus: threads that can use it at once; locks: capacity; protocol: "auto", "native" or
+    "enlightened"; mode: permissions of a named one.  These count where the domain is created; the
+    protocol is compared where it exists.  create=False: UnknownDomainError if it does not exist.
+    """
+
+    name: str | None
+    protocol: str
+    slow_path: str
+    uid: bytes
+    vcpu_limit: int
+    lock_limit: int
+    mode: int
+    is_array: bool
+    is_packed: bool
+
+    def __new__(
+        cls,
+        name: str | None = None,
+        *,
+        vcpus: int = 4096,
+        locks: int = 65536,
+        protocol: str = "auto",
+        mode: int = 0o600,
+        create: bool = True,
+    ) -> Domain:
+        """Create or attach; any DomainError."""
+        return make(name, vcpus, locks, protocol, mode, create)
+
+    # ------------------------------------------------------------ locks
+
+    def lock(self, name: str, create: bool = True) -> TicketLock:
+        """The lock of that name, created if it is new; UnknownLockError if create=False."""
+        from pylocks.locks import TicketLock
+
+        return TicketLock(name, domain=self, create=create)
+
+    def locks(self) -> tuple[TicketLock, ...]:
+        """The named locks."""
+        from pylocks.locks import lock_at
+
+        return tuple(lock_at(self, index, name) for name, index in self._names())
+
+    def _names(self) -> list[tuple[str, int]]:
+        found = []
+        text, length = ffi.new("char[]", int(lib.PLK_NAME_MAX)), ffi.new("uint32_t *")
+        with self._using() as s:
+            entry = 0
+            while (index := lib.plk_name_at(s, entry, text, length)) != -errno.ERANGE:
+                if index == -lib.PLK_E_CORRUPT:
+                    raise errors.CorruptDomainError(f"{self.describe()}: entry {entry} of its directory")
+                if index >= 0:
+                    found.append((ffi.buffer(text, length[0])[:].decode("utf-8", "replace"), index))
+                entry += 1
+        return found
+
+    def find_cell(self, name: str, create: bool) -> int:
+        """Index of the named cell; UnknownLockError, DomainFullError, ValueError."""
+        raw = name.encode()
+        if not raw or len(raw) > lib.PLK_NAME_MAX:
+            raise ValueError(
+                f"a lock's name is 1 to {lib.PLK_NAME_MAX} bytes of UTF-8, not {len(raw)}: {name!r}"
+            )
+        with self._using() as s:
+            index = int(lib.plk_name_find(s, raw, len(raw), create))
+        if index == -errno.ENOENT:
+            known = ", ".join(repr(n) for n, _ in self._names()[:10]) or "none"
+            raise errors.UnknownLockError(
+                f"{self.describe()} has no lock {name!r} and create=False; it has: {known}"
+            )
+        return self._cell(index)
+
+    def new_cell(self) -> int:
+        """Allocate an unnamed cell; DomainFullError."""
+        with self._using() as s:
+            return self._cell(int(lib.plk_cell_new(s)))
+
+    def _cell(self, index: int) -> int:
+        if index >= 0:
+            return index
+        if index == -errno.ENOSPC:
+            raise errors.DomainFullError(
+                f"{self.describe()}: no room for another lock (it has {self.lock_limit}, and 4096 names); "
+                "create the domain with more: Domain(..., locks=N)"
+            )
+        raise segment.refusal(index, ffi.new("struct plk_found *"), self.describe())
+
+    def free_cell(self, index: int) -> None:
+        """Give back an unnamed cell that nobody uses; one in use is kept."""
+        with self._guard:
+            if not self._closed:
+                lib.plk_cell_free(self._segment, index)
+
+    def cell(self, index: int) -> ffi.CData:
+        """A copy of the cell's words."""
+        view = ffi.new("struct plk_cell_view *")
+        with self._using() as s:
+            if lib.plk_cell_view(s, index, view) != 0:
+                raise errors.UnknownLockError(f"{self.describe()} has no lock {index}")
+        return view
+
+    def owner(self, index: int) -> Owner | None:
+        """Who holds the lock; None if nobody does.  May be out of date when it returns."""
+        cell = self.cell(index)
+        if not cell.owned:
+            return None
+        view = self._vcpu(cell.owner_vcpu)
+        if view is None:
+            raise errors.CorruptDomainError(
+                f"{self.describe()}: lock {index} is owned by vCPU {cell.owner_vcpu}, which does not exist"
+            )
+        return Owner(cell.owner_vcpu, view.pid, view.tid, cell.owner_ticket, view.life == 1)
+
+    def _vcpu(self, index: int) -> ffi.CData | None:
+        view = ffi.new("struct plk_vcpu_view *")
+        with self._using() as s:
+            return view if lib.plk_vcpu_view(s, index, view) == 0 else None
+
+    def vcpus(self) -> tuple[VCpu, ...]:
+        """The threads registered now, the dead whose slots are not yet reused among them."""
+        with self._using() as s:
+            used = lib.plk_vcpus_used(s)
+        views = [view for view in map(self._vcpu, range(used)) if view is not None]
+        return tuple(
+            VCpu(
+                index=v.index,
+                pid=v.pid,
+                tid=v.tid,
+                alive=v.life == 1,
+                held=v.held,
+                waiting_for=v.pending - 1 if v.pending else None,
+                ticket=v.ticket if v.pending and v.ticket != 2**64 - 1 else None,
+                parked=bool(v.parked),
+            )
+            for v in views
+            if v.state == 2
+        )
+
+    def stats(self) -> Stats:
+        """Sums of the event counters over all vCPUs."""
+        sums = dict.fromkeys((f.name for f in fields(Stats)), 0)
+        names = [ffi.string(lib.plk_event_name(e)).decode() for e in range(lib.plk_event_count())]  # type: ignore[union-attr]
+        with self._using() as s:
+            used = lib.plk_vcpus_used(s)
+        for view in map(self._vcpu, range(used)):
+            for event, name in enumerate(names):
+                sums[name] += view.events[event] if view is not None else 0
+        return Stats(**sums)
+
+    # ------------------------------------------------------------ life
+
+    @property
+    def closed(self) -> bool:
+        """True once close() has been called in this process."""
+        return self._closed
+
+    @property
+    def address(self) -> int:
+        """Where <pylocks.h> finds this domain: a struct plk_domain; ClosedError."""
+        with self._using() as s:
+            return int(lib.plk_segment_address(s))
+
+    def close(self) -> None:
+        """Stop using the domain in this process; other processes go on.
+
+        Raises DomainBusyError if a thread of this process holds or waits for a lock of it.  Its
+        locks here raise ClosedError from now on.  Again: nothing.
+        """
+        with _open_lock, self._guard:
+            if self._closed:
+                return
+            rc = lib.plk_retire_all(self._segment)
+            if rc != 0:
+                raise errors.DomainBusyError(
+                    f"{self.describe()} can't be closed: a thread of this process holds or waits "
+                    "for one of its locks; release it first"
+                )
+            self._closed = True
+            if _open.get(self.uid) is self:
+                del _open[self.uid]
+            lib.plk_segment_put(self._segment)
+
+    def unlink(self) -> None:
+        """Remove a named domain's name: it goes when the last process closes it or ends.
+
+        Raises ValueError for an anonymous domain, UnknownDomainError if the name is gone already.
+        """
+        if self.name is None:
+            raise ValueError("an anonymous domain has no name to remove")
+        segment.unlink(self.name)
+
+    def token(self) -> Token:
+        """What another process needs to attach this domain; ClosedError."""
+        with self._using() as s:
+            return (self.name or "", self.uid, os.getpid(), lib.plk_segment_fd(s), self.mode)
+
+    def __enter__(self) -> Domain:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Lock handles hold the Domain, so none is left.  What a thread still holds stays mapped.
+        if not self._released:
+            self._released = True
+            try:
+                self.close()
+            except errors.DomainBusyError:
+                return
+            lib.plk_segment_release(self._segment)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_token, (self.token(),)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.protocol}, {self.slow_path}"
+        return f"<pylocks.Domain {self.name or 'anonymous'} {self.uid.hex()[:8]}: {state}>"
+
+    # ------------------------------------------------------------ inside
+
+    _segment: ffi.CData
+    _guard: threading.RLock
+    _closed: bool
+    _released: bool = True
+
+    def describe(self) -> str:
+        """For messages."""
+        return f"domain {self.name!r}" if self.name else f"the anonymous domain {self.uid.hex()[:8]}"
+
+    def describe_lock(self, index: int) -> str:
+        """For messages: the lock's name if it has one, else its index."""
+        if self._closed or self.is_array:
+            return str(index)
+        return next((repr(name) for name, cell in self._names() if cell == index), str(index))
+
+    def describe_holder(self, index: int) -> str:
+        """For messages: who holds the lock."""
+        owner = self.owner(index)
+        if owner is None:
+            return "nobody holds it"
+        return f"it is held by thread {owner.tid} of process {owner.pid}"
+
+    def _using(self) -> _Using:
+        return _Using(self)
+
+
+class _Using:
+    """The open segment, kept open meanwhile; ClosedError."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+
+    def __enter__(self) -> ffi.CData:
+        self.domain._guard.acquire()
+        if self.domain._closed:
+            self.domain._guard.release()
+            raise errors.ClosedError(f"{self.domain.describe()} was closed in this process")
+        return self.domain._segment
+
+    def __exit__(self, *exc: object) -> None:
+        self.domain._guard.release()
+
+
+def _after_fork() -> None:
+    """The child's only thread holds no lock of the parent's other threads."""
+    global _open_lock
+    _open_lock = threading.RLock()
+    for domain in list(_open.values()):
+        domain._guard = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+FormOf = Callable[[Decision], ffi.CData]
+
+
+def make(
+    name: str | None,
+    vcpus: int,
+    locks: int,
+    protocol: str,
+    mode: int,
+    create: bool,
+    *,
+    array: bool = False,
+    packed: bool = False,
+) -> Domain:
+    """Create or attach a domain; as Domain(), which can't make arrays."""
+    if protocol not in ("auto", *PROTOCOLS):
+        raise ValueError(f"protocol is 'auto', {', '.join(map(repr, PROTOCOLS))}, not {protocol!r}")
+    for what, value, most in (("vcpus", vcpus, lib.PLK_MAX_VCPUS), ("locks", locks, lib.PLK_MAX_CELLS)):
+        if not 1 <= value <= most:
+            raise ValueError(f"{what} is 1 to {most}, not {value}")
+    if mode & ~0o666 or mode & 0o600 != 0o600:
+        raise ValueError(f"mode must let its owner read and write and is at most 0o666, not {mode:#o}")
+
+    def form(decision: Decision) -> ffi.CData:
+        return segment.make_format(
+            protocol=PROTOCOLS[decision.protocol],
+            slow_path=decision.slow_path,
+            vcpus=vcpus,
+            cells=locks,
+            array=array,
+            packed=packed,
+        )
+
+    with _open_lock:
+        if name is None:
+            decision = process.start(protocol, None, "an anonymous domain", None)
+            return _anonymous(form(decision), decision)
+        return _named(name, mode, create, protocol, form)
+
+
+def _adopt(name: str | None, mode: int, raw: ffi.CData, found: segment.Found, decision: Decision) -> Domain:
+    """The Domain object of a freshly mapped segment."""
+    domain = object.__new__(Domain)
+    domain.name, domain.uid, domain.mode = name, found.uid, mode
+    domain.protocol, domain.slow_path = decision.protocol, decision.slow_path
+    domain.vcpu_limit, domain.lock_limit = found.vcpus, found.cells
+    domain.is_array, domain.is_packed = found.array, found.stride == 32
+    domain._segment, domain._guard = raw, threading.RLock()
+    domain._closed = domain._released = False
+    lib.plk_segment_spin(raw, *process.spin_turns())
+    _open[found.uid] = domain
+    return domain
+
+
+def _anonymous(form: ffi.CData, decision: Decision) -> Domain:
+    where = "an anonymous domain"
+    fd = segment.open_anonymous()
+    try:
+        segment.format_fd(fd, form, where)
+        segment.seal(fd)
+        raw, found = segment.attach_fd(fd, where)
+    except BaseException:
+        os.close(fd)
+        raise
+    return _adopt(None, 0o600, raw, found, decision)
+
+
+def _named(name: str, mode: int, create: bool, protocol: str, form: FormOf) -> Domain:
+    opened = segment.Named(name, mode, create)
+    try:
+        if opened.alone:
+            domain = _alone(opened, name, protocol, form)
+        else:
+            found = segment.inspect(opened.fd, opened.where)
+            decision = process.start(protocol, found.protocol, opened.where, found.slow_path)
+            domain = _open.get(found.uid)
+            if domain is None:
+                raw, found = segment.attach_fd(opened.fd, opened.where)
+                return _adopt(name, mode, raw, found, decision)
+    except BaseException:
+        os.close(opened.fd)
+        raise
+    if domain is None:  # from before the machine's last start: its name is free now
+        os.close(opened.fd)
+        return _named(name, mode, create, protocol, form)
+    if not opened.alone:  # attached here before: that mapping serves
+        os.close(opened.fd)
+    return domain
+
+
+def _alone(opened: segment.Named, name: str, protocol: str, form: FormOf) -> Domain | None:
+    """Nobody is attached and nobody can be: make, repair or reset.  None: removed as stale."""
+    if opened.unfinished():
+        if not opened.create:
+            raise errors.UnknownDomainError(errno.ENOENT, f"{opened.where} was never finished by its creator")
+        decision = process.start(protocol, None, opened.where, None)
+        segment.format_fd(opened.fd, form(decision), opened.where)
+        raw, found = segment.attach_fd(opened.fd, opened.where)
+    else:
+        try:
+            found = segment.inspect(opened.fd, opened.where)
+        except errors.StaleDomainError:
+            if not opened.create:
+                raise
+            opened.unlink()
+            return None
+        # Its former users are gone, so it need not keep their protocol.
+        decision = process.start(protocol, None, opened.where, found.slow_path)
+        raw, found = segment.attach_fd(opened.fd, opened.where)
+        lib.plk_reset(raw, PROTOCOLS[decision.protocol])
+    opened.settle()
+    return _adopt(name, opened.mode, raw, found, decision)
+
+
+def from_token(token: Token) -> Domain:
+    """The domain that another process (or this one) named by Domain.token(); DomainGoneError."""
+    name, uid, pid, fd, mode = token
+    with _open_lock:
+        known = _open.get(uid)
+        if known is not None:
+            return known
+        if name:
+            return _named_again(name, uid, mode)
+        where = f"the anonymous domain {uid.hex()[:8]} of process {pid}"
+        path = f"/proc/{pid}/fd/{fd}"
+        gone = (
+            f"{where} can't be reached: that process has ended or has closed it. An anonymous lock "
+            "can be unpickled only while the process that pickled it lives; use a named one otherwise."
+        )
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise errors.DomainGoneError(gone)
+            found_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            raise errors.DomainGoneError(gone) from None
+        try:
+            found = segment.inspect(found_fd, where)
+            if found.uid != uid:
+                raise errors.DomainGoneError(gone)
+            decision = process.start("auto", found.protocol, where, found.slow_path)
+            raw, found = segment.attach_fd(found_fd, where)
+        except errors.ForeignFileError:
+            os.close(found_fd)
+            raise errors.DomainGoneError(gone) from None
+        except BaseException:
+            os.close(found_fd)
+            raise
+        return _adopt(None, mode, raw, found, decision)
+
+
+def _named_again(name: str, uid: bytes, mode: int) -> Domain:
+    gone = f"domain {name!r} {uid.hex()[:8]} is gone: "
+    try:
+        domain = make(name, 1, 1, "auto", mode, create=False)
+    except errors.UnknownDomainError:
+        raise errors.DomainGoneError(gone + "its name has been removed") from None
+    if domain.uid != uid:
+        raise errors.DomainGoneError(gone + "another one has been created under its name")
+    return domain

@@ -1,0 +1,130 @@
+"""What can go wrong, each with its own class; every message says what, where and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pylocks.domain import Domain
+
+__all__ = [
+    "AbiMismatchError",
+    "AlreadyOwnerError",
+    "ClosedError",
+    "CorruptDomainError",
+    "DomainBusyError",
+    "DomainError",
+    "DomainFullError",
+    "DomainGoneError",
+    "DomainPermissionError",
+    "ForeignFileError",
+    "NotOwnerError",
+    "ProtocolMismatchError",
+    "PylocksError",
+    "StaleDomainError",
+    "TruncatedDomainError",
+    "UnknownDomainError",
+    "UnknownLockError",
+    "UnknownOpError",
+]
+
+
+class PylocksError(Exception):
+    """Base of all errors that pylocks raises of its own accord."""
+
+
+class DomainError(PylocksError):
+    """A domain (a shared segment) can't be created, attached or used."""
+
+
+class ForeignFileError(DomainError):
+    """What lies under the domain's name is not a pylocks segment; it is left as it is."""
+
+
+class TruncatedDomainError(DomainError):
+    """The segment is not as long as its header says."""
+
+
+class CorruptDomainError(DomainError):
+    """The segment's header contradicts itself, or an index in it points nowhere."""
+
+
+class AbiMismatchError(DomainError):
+    """The segment has the layout of another pylocks version, or of another C library."""
+
+
+class ProtocolMismatchError(DomainError):
+    """The domain and this process differ in how an unlocker behaves (native, enlightened)."""
+
+
+class StaleDomainError(DomainError):
+    """The segment is from before the machine's last start."""
+
+
+class DomainPermissionError(DomainError, PermissionError):
+    """The segment belongs to another user, or its mode is not the one expected."""
+
+
+class UnknownDomainError(DomainError, FileNotFoundError):
+    """No domain has that name, and none was to be created."""
+
+
+class DomainFullError(DomainError):
+    """No room: vCPU slots, lock cells, names, or memory for the segment."""
+
+
+class DomainBusyError(DomainError):
+    """The domain can't be closed: a thread of this process holds or waits for a lock of it."""
+
+
+class DomainGoneError(DomainError):
+    """A lock was unpickled where its domain can no longer be reached."""
+
+
+class ClosedError(DomainError, ValueError):
+    """The domain was closed in this process."""
+
+
+class UnknownLockError(PylocksError, LookupError):
+    """The domain has no lock of that name, or it has been freed."""
+
+
+class UnknownOpError(PylocksError, ValueError):
+    """PYLOCKS_OPS, PYLOCKS_PATCH or PYLOCKS_PROTOCOL asks for what does not exist or can't be."""
+
+
+class NotOwnerError(PylocksError, RuntimeError):
+    """release() by a thread that does not hold the lock."""
+
+
+class AlreadyOwnerError(PylocksError, RuntimeError):
+    """acquire() by the thread that holds the lock: it would wait for itself."""
+
+
+def lock_error(code: int, domain: Domain, index: int) -> Exception:
+    """The exception for a refusal of the core (an errno) on lock `index` of the domain."""
+    where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
+    if code == errno.EPERM:
+        return NotOwnerError(
+            f"{where} is not held by this thread; {domain.describe_holder(index)}. "
+            "Only the thread that acquired a TicketLock can release it."
+        )
+    if code == errno.EDEADLK:
+        return AlreadyOwnerError(
+            f"{where} is already held by this thread, which would wait for itself; "
+            "a TicketLock is not recursive."
+        )
+    if code == errno.ESHUTDOWN:
+        return ClosedError(f"{where} can't be used: the domain was closed in this process")
+    if code == errno.EUSERS:
+        return DomainFullError(
+            f"{where}: all {domain.vcpu_limit} vCPU slots are taken by living threads; "
+            "create the domain with more: Domain(..., vcpus=N)"
+        )
+    if code == errno.ENOSPC:
+        return DomainFullError(
+            f"{where}: no memory is left for the segment; free some in /dev/shm or raise its limit"
+        )
+    return OSError(code, f"{os.strerror(code)}: {where}")

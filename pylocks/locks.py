@@ -1,0 +1,227 @@
+"""TicketLock and LockArray."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from pylocks import errors
+from pylocks._core import lib
+from pylocks._lock import Array, Lock
+from pylocks.domain import Domain, Token, from_token, make
+from pylocks.views import Owner
+
+__all__ = ["LockArray", "TicketLock"]
+
+POLICIES = ("fifo",)
+
+_default: Domain | None = None
+_default_lock = threading.Lock()
+# Forks so far: what existed before one may be in use by the child.
+_forks = 0
+
+
+def _before_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+def _after_fork() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _default_domain() -> Domain:
+    """The anonymous domain of this process and the processes forked from it."""
+    global _default
+    with _default_lock:
+        if _default is None or _default.closed:
+            _default = Domain()
+        return _default
+
+
+def user_domain(create: bool = True) -> Domain:
+    """The named domain in which TicketLock(name) looks: one a user."""
+    return Domain(f"user.{os.geteuid()}", create=create)
+
+
+def lock_at(domain: Domain, index: int, name: str | None = None) -> TicketLock:
+    """A handle of an existing cell; UnknownLockError, ClosedError."""
+    if not 0 <= index < domain.lock_limit:
+        raise errors.UnknownLockError(f"{domain.describe()} has no lock {index}")
+    lock: TicketLock = Lock.__new__(TicketLock, domain, domain.address, index)
+    lock.name = name
+    lock._private = None
+    return lock
+
+
+class TicketLock(Lock):
+    """A first-come-first-served lock between threads and processes.
+
+    TicketLock() is anonymous: share it by fork, or pass it to any process of this user while the
+    process that pickles it lives.  TicketLock("orders") is the same lock in every process of this
+    user; with `domain` it is looked for there, and with create=False UnknownLockError is raised if
+    it does not exist.  policy: "fifo", strict ticket order.
+
+    Costs no call and no system call while it is free.  Not recursive.
+    """
+
+    __slots__ = ("_private", "name")
+
+    name: str | None
+    _private: int | None
+
+    def __new__(
+        cls,
+        name: str | None = None,
+        *,
+        domain: Domain | None = None,
+        create: bool = True,
+        policy: str = "fifo",
+    ) -> TicketLock:
+        """See the class; also any DomainError of attaching."""
+        if policy not in POLICIES:
+            raise ValueError(f"policy is {', '.join(map(repr, POLICIES))}, not {policy!r}")
+        if name is None and not create:
+            raise ValueError("create=False needs the name of a lock")
+        if domain is None:
+            domain = _default_domain() if name is None else _domain_for_name(name, create)
+        index = domain.new_cell() if name is None else domain.find_cell(name, create)
+        lock = super().__new__(cls, domain, domain.address, index)
+        lock.name = name
+        lock._private = _forks if name is None else None
+        return lock
+
+    def within(self, seconds: float) -> _Within:
+        """`with lock.within(0.5):` raises TimeoutError rather than enter without the lock."""
+        return _Within(self, seconds)
+
+    @property
+    def owner(self) -> Owner | None:
+        """Who holds the lock, None if nobody does; may be out of date when it returns."""
+        return self.domain.owner(self.index)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._private = None  # from now on somebody else may use the cell
+        cell = self.domain.cell(self.index)
+        return _from_pickle, (self.domain.token(), self.index, cell.generation, self.name)
+
+    def __del__(self) -> None:
+        # The cell can be used again only if nobody else can have come by it.
+        if getattr(self, "_private", None) == _forks:
+            self.domain.free_cell(self.index)
+
+    def __repr__(self) -> str:
+        what = repr(self.name) if self.name is not None else f"{self.index} in {self.domain.describe()}"
+        if self.domain.closed:
+            return f"<pylocks.TicketLock {what}: closed>"
+        owner = self.owner
+        if owner is None:
+            return f"<pylocks.TicketLock {what}: free>"
+        return (
+            f"<pylocks.TicketLock {what}: held by thread {owner.tid} of process {owner.pid}, "
+            f"{self.waiters} waiting>"
+        )
+
+
+class _Within:
+    """A lock with a time limit on entering."""
+
+    __slots__ = ("_lock", "_seconds")
+
+    def __init__(self, lock: TicketLock, seconds: float) -> None:
+        self._lock, self._seconds = lock, seconds
+
+    def __enter__(self) -> TicketLock:
+        if not self._lock.acquire(timeout=self._seconds):
+            raise TimeoutError(f"{self._lock!r} was not acquired within {self._seconds} s")
+        return self._lock
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+def _domain_for_name(name: str, create: bool) -> Domain:
+    try:
+        return user_domain(create)
+    except errors.UnknownDomainError:
+        raise errors.UnknownLockError(
+            f"there is no lock {name!r}: this user has no named locks at all, and create=False"
+        ) from None
+
+
+def _from_pickle(token: Token, index: int, generation: int, name: str | None) -> TicketLock:
+    domain = from_token(token)
+    cell = domain.cell(index)
+    if cell.generation != generation or not (domain.is_array or cell.flags & lib.PLK_CELL_ALLOCATED):
+        raise errors.UnknownLockError(
+            f"lock {index} of {domain.describe()} has been freed since it was pickled"
+        )
+    return lock_at(domain, index, name)
+
+
+class LockArray(Array):
+    """`n` ticket locks in a domain of their own: made in no time, memory only where touched.
+
+    locks[i] is a TicketLock; acquire(i) and release(i) do without making one.  Without a name it
+    travels as an anonymous lock does; with one, unrelated processes attach it.  packed: 32 bytes a
+    lock instead of a cache line, for many locks that are rarely contended.  Raises ValueError if
+    an array of that name exists with another length or packing, or the name is a Domain's.
+    """
+
+    __slots__ = ("packed",)
+
+    packed: bool
+
+    def __new__(
+        cls, n: int, name: str | None = None, *, packed: bool = False, create: bool = True
+    ) -> LockArray:
+        """See the class; also any DomainError of attaching."""
+        if not 1 <= n <= lib.PLK_MAX_CELLS:
+            raise ValueError(f"an array has 1 to {lib.PLK_MAX_CELLS} locks, not {n}")
+        domain = make(name, 4096, n, "auto", 0o600, create, array=True, packed=packed)
+        if not domain.is_array:
+            raise ValueError(f"{domain.describe()} is a Domain, not a LockArray")
+        if (domain.lock_limit, domain.is_packed) != (n, packed):
+            raise ValueError(
+                f"the LockArray {name!r} exists with {domain.lock_limit} locks and "
+                f"packed={domain.is_packed}, not {n} and packed={packed}"
+            )
+        return _array_of(domain)
+
+    def __getitem__(self, index: int) -> TicketLock:
+        n = len(self)
+        if not -n <= index < n:
+            raise IndexError(f"lock {index} is not in an array of {n} locks")
+        return lock_at(self.domain, index % n)
+
+    def __iter__(self) -> Iterator[TicketLock]:
+        return (self[i] for i in range(len(self)))
+
+    def close(self) -> None:
+        """Stop using the array in this process; as Domain.close."""
+        self.domain.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _array_from_pickle, (self.domain.token(),)
+
+    def __repr__(self) -> str:
+        return f"<pylocks.LockArray of {len(self)} locks in {self.domain.describe()}>"
+
+
+def _array_of(domain: Domain) -> LockArray:
+    array: LockArray = Array.__new__(LockArray, domain, domain.address, domain.lock_limit)
+    array.packed = domain.is_packed
+    return array
+
+
+def _array_from_pickle(token: Token) -> LockArray:
+    return _array_of(from_token(token))

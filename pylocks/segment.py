@@ -1,0 +1,269 @@
+"""Finding, making and checking the shared segment behind a domain.
+
+Named segments live in POSIX shared memory under "/pylocks.NAME".  Every attached process holds a
+shared flock on the segment for as long as it lives, which the kernel drops however it dies; an
+exclusive one can therefore be had only while nobody is attached, and is what makes creation,
+repair of a half-made segment and reset of an abandoned one safe against each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import time
+from dataclasses import dataclass
+
+import posix_ipc
+
+from pylocks import errors
+from pylocks._core import ffi, lib
+from pylocks.ops import PROTOCOL_NAMES
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PREFIX = "/pylocks."
+# A creator needs milliseconds; one that takes longer is stopped, and the user should know.
+CREATOR_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the header of a segment says of it."""
+
+    uid: bytes
+    protocol: str
+    slow_path: str
+    vcpus: int
+    cells: int
+    stride: int
+    array: bool
+    creator_pid: int
+
+
+def path_of(name: str) -> str:
+    """The POSIX shared-memory name of a domain; ValueError for a name that can't be one."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(
+            f"a domain's name is 1 to 100 letters, digits, dots, dashes or underscores and begins "
+            f"with a letter or digit, not {name!r}"
+        )
+    return PREFIX + name
+
+
+def refusal(code: int, raw: ffi.CData, where: str) -> Exception:
+    """The exception for a negative return of plk_inspect, plk_attach or plk_format."""
+    code = -code
+    age = f"created by process {raw.creator_pid}"
+    if code == lib.PLK_E_FOREIGN:
+        return errors.ForeignFileError(
+            f"{where} is not a pylocks segment (it begins with {raw.magic:#018x}); "
+            "it is left untouched: use another name, or remove it if it is yours"
+        )
+    if code == lib.PLK_E_UNFINISHED:
+        return errors.ForeignFileError(f"{where} is empty or was never finished by its creator")
+    if code == lib.PLK_E_TRUNCATED:
+        return errors.TruncatedDomainError(
+            f"{where} is {raw.size} bytes long, but should have {raw.expected_size}: "
+            "something has cut or extended it; remove it and start the programs that use it anew"
+        )
+    if code == lib.PLK_E_ABI:
+        return errors.AbiMismatchError(
+            f"{where} has layout version {raw.abi}, this pylocks has {raw.expected_abi} "
+            "(or its C library has other mutexes): let all its programs use one pylocks"
+        )
+    if code == lib.PLK_E_BOOT:
+        return errors.StaleDomainError(f"{where} is from before the machine's last start ({age})")
+    if code == lib.PLK_E_CORRUPT:
+        return errors.CorruptDomainError(
+            f"{where} has an impossible header ({age}): it was overwritten; remove it"
+        )
+    if code == errno.ENOSPC:
+        return errors.DomainFullError(
+            f"no memory is left for {where}: free some in /dev/shm or raise its limit"
+        )
+    if code == errno.EMFILE:
+        return errors.DomainFullError(
+            f"{where}: this process has {lib.PLK_MAX_DOMAINS} domains attached already; close some"
+        )
+    return OSError(code, f"{os.strerror(code)}: {where}")
+
+
+def inspect(fd: int, where: str) -> Found:
+    """What the segment's header says; raises the matching error if it can't be trusted."""
+    raw = ffi.new("struct plk_found *")
+    rc = lib.plk_inspect(fd, raw)
+    if rc != 0:
+        raise refusal(rc, raw, where)
+    return _found(raw)
+
+
+def _found(raw: ffi.CData) -> Found:
+    slow_path = ffi.string(raw.slow_path)
+    assert isinstance(slow_path, bytes)
+    return Found(
+        uid=bytes(raw.uid),
+        protocol=PROTOCOL_NAMES[raw.protocol],
+        slow_path=slow_path.decode("ascii", "replace"),
+        vcpus=raw.vcpus,
+        cells=raw.cells,
+        stride=raw.stride,
+        array=bool(raw.array),
+        creator_pid=raw.creator_pid,
+    )
+
+
+def make_format(*, protocol: int, slow_path: str, vcpus: int, cells: int, array: bool, packed: bool) -> ffi.CData:
+    """The parameters of a new segment."""
+    made = ffi.new("struct plk_format *")
+    made.vcpus, made.cells, made.stride = vcpus, cells, 32 if packed else 64
+    made.channels, made.tombs = 4096, 8192
+    made.entries = 0 if array else 4096
+    made.protocol, made.array = protocol, array
+    made.slow_path = slow_path.encode()[:15]
+    return made
+
+
+def format_fd(fd: int, form: ffi.CData, where: str) -> None:
+    """Make the file behind fd a segment; nobody else may be looking at it."""
+    rc = lib.plk_format(fd, form)
+    if rc != 0:
+        raise refusal(rc, ffi.new("struct plk_found *"), where)
+
+
+def attach_fd(fd: int, where: str) -> tuple[ffi.CData, Found]:
+    """Map and validate; the segment takes fd over."""
+    raw, out = ffi.new("struct plk_found *"), ffi.new("struct plk_segment **")
+    rc = lib.plk_attach(fd, 0, out, raw)
+    if rc != 0:
+        raise refusal(rc, raw, where)
+    return out[0], _found(raw)
+
+
+def open_anonymous() -> int:
+    """A descriptor of memory without a name, which goes when its last user does."""
+    try:
+        return os.memfd_create("pylocks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    # An old kernel or a sandbox: a name that is gone before anybody could see it.
+    path = PREFIX + secrets.token_hex(16)
+    shm = posix_ipc.SharedMemory(path, posix_ipc.O_CREX, mode=0o600)
+    posix_ipc.unlink_shared_memory(path)
+    return shm.fd
+
+
+def seal(fd: int) -> None:
+    """Forbid that anybody changes the size, which could fault those who have it mapped."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # not a memfd: the fallback of open_anonymous
+            raise
+
+
+class Named:
+    """A named segment's file, opened and locked against other creators as far as need be."""
+
+    def __init__(self, name: str, mode: int, create: bool) -> None:
+        """Open "/pylocks.NAME"; UnknownDomainError, DomainPermissionError, ForeignFileError."""
+        self.path = path_of(name)
+        self.where = f"domain {name!r} (/dev/shm{self.path})"
+        self.mode = mode
+        self.create = create
+        deadline = time.monotonic() + CREATOR_PATIENCE_S
+        while True:
+            self.fd = self._open()
+            try:
+                self._check_owner()
+                self.alone = self._lock(deadline)
+                if self.alone is not None and os.fstat(self.fd).st_nlink > 0:
+                    return
+            except BaseException:
+                os.close(self.fd)
+                raise
+            os.close(self.fd)  # unlinked, or given up by its creator, while we waited
+
+    def _open(self) -> int:
+        try:
+            flags = posix_ipc.O_CREAT if self.create else 0
+            return posix_ipc.SharedMemory(self.path, flags, mode=self.mode).fd
+        except posix_ipc.ExistentialError:
+            raise errors.UnknownDomainError(
+                errno.ENOENT, f"there is no {self.where}, and create=False"
+            ) from None
+        except posix_ipc.PermissionsError:
+            raise errors.DomainPermissionError(
+                errno.EACCES, f"{self.where} belongs to somebody else: its mode does not let this user in"
+            ) from None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise errors.ForeignFileError(f"{self.where} is not a regular file") from None
+            raise
+
+    def _check_owner(self) -> None:
+        found = os.fstat(self.fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise errors.ForeignFileError(f"{self.where} is not a regular file")
+        mode = stat.S_IMODE(found.st_mode)
+        if found.st_uid != os.geteuid() and not self.mode & 0o077:
+            raise errors.DomainPermissionError(
+                errno.EACCES,
+                f"{self.where} belongs to user {found.st_uid}, not to user {os.geteuid()}; to share a "
+                "domain with others, all must ask for it with a mode that lets them in",
+            )
+        if found.st_size == 0 and found.st_uid == os.geteuid():
+            os.fchmod(self.fd, self.mode)  # new, so the umask has had its way with it
+        elif mode != self.mode:
+            raise errors.DomainPermissionError(
+                errno.EACCES, f"{self.where} has mode {mode:#o}, not the expected {self.mode:#o}"
+            )
+
+    def _lock(self, deadline: float) -> bool | None:
+        """True: exclusively, nobody is attached.  False: shared, finished.  None: start over."""
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                pass
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:  # a creator is at work
+                if time.monotonic() > deadline:
+                    raise errors.DomainError(
+                        f"{self.where} is being created by a process that does not get on with it"
+                    ) from None
+                time.sleep(0.001)
+                continue
+            if not self.unfinished():
+                return False
+            fcntl.flock(self.fd, fcntl.LOCK_UN)  # its creator died: somebody must be alone with it
+            time.sleep(0.001)
+
+    def unfinished(self) -> bool:
+        """Empty, or its creator died while formatting it."""
+        raw = ffi.new("struct plk_found *")
+        return bool(lib.plk_inspect(self.fd, raw) == -lib.PLK_E_UNFINISHED)
+
+    def settle(self) -> None:
+        """From alone to attached."""
+        fcntl.flock(self.fd, fcntl.LOCK_SH)
+
+    def unlink(self) -> None:
+        """Remove the name."""
+        posix_ipc.unlink_shared_memory(self.path)
+
+
+def unlink(name: str) -> None:
+    """Remove a domain's name; UnknownDomainError if there is none."""
+    path = path_of(name)
+    try:
+        posix_ipc.unlink_shared_memory(path)
+    except posix_ipc.ExistentialError:
+        raise errors.UnknownDomainError(
+            errno.ENOENT, f"there is no domain {name!r} (/dev/shm{path}) to remove"
+        ) from None

@@ -1,0 +1,272 @@
+"""The pictures: throughput against overcommit, how long waits are, who got how much."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from . import host, units
+from .results import Row
+
+INK, FAINT, GRID, GROUND = "#1c1d21", "#6f7480", "#e3e5ea", "#ffffff"
+#: A colour for each subject that has its own, on a light ground and on a dark one.
+COLOURS = {
+    "native": ("#c2410d", "#f58b4b"),
+    "yield": ("#0b7a6f", "#35c4b2"),
+    "futex": ("#2158d8", "#7aa5ff"),
+    "mp": ("#7a5c9e", "#b79ad9"),
+}
+SPARE = (("#a3195b", "#f06fa8"), ("#8a6d00", "#d8b52f"), ("#4c7a12", "#97c94f"), ("#475569", "#a8b4c6"))
+
+
+@dataclass(frozen=True)
+class Series:
+    """The rows of one subject, in the order of their overcommit."""
+
+    name: str
+    label: str
+    rows: tuple[Row, ...]
+    light: str
+    dark: str
+
+    @property
+    def top(self) -> Row:
+        """The row at the highest overcommit."""
+        return self.rows[-1]
+
+
+def series(result: dict[str, Any]) -> list[Series]:
+    """What there is to draw: subjects with at least one finished row."""
+    spare = iter(SPARE * 8)
+    by_name: dict[str, list[Row]] = {}
+    for row in result["rows"]:
+        if row["ended"] != "failed" and row["acquisitions"]:
+            by_name.setdefault(row["slow_path"], []).append(row)
+    found = []
+    for name, rows in by_name.items():
+        light, dark = COLOURS[name] if name in COLOURS else next(spare)
+        ordered = tuple(sorted(rows, key=lambda row: float(row["overcommit"])))
+        found.append(Series(name, ordered[0]["label"], ordered, light, dark))
+    return found
+
+
+def highest(lines: Sequence[Series]) -> list[Series]:
+    """Those that have a row at the highest overcommit of all."""
+    most = max((line.top["overcommit"] for line in lines), default=0)
+    return [line for line in lines if line.top["overcommit"] == most]
+
+
+def throughput(axes: Axes, lines: Sequence[Series]) -> None:
+    """Acquisitions a second against overcommit, both logarithmic."""
+    ends = []
+    for line in lines:
+        x = [row["overcommit"] for row in line.rows]
+        y = [row["acquisitions_per_s"] for row in line.rows]
+        axes.plot(x, y, color=line.light, marker="o", markersize=5, linewidth=2, clip_on=False)
+        ends.append((x[-1], y[-1], f"{line.label}  {units.count(y[-1])}/s", line.light))
+    factors = sorted({row["overcommit"] for line in lines for row in line.rows})
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(factors))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.factor(round(x, 2))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: units.count(y)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("overcommit: processes for each CPU")
+    axes.set_title("Acquisitions a second")
+    _label_ends(axes, ends)
+
+
+def waits(axes: Axes, lines: Sequence[Series]) -> None:
+    """The share of waits longer than a time, both logarithmic, at the highest overcommit."""
+    shown = highest(lines)
+    ends = []
+    longest = least = 1.0
+    for line in shown:
+        total = sum(count for _, _, count in line.top["wait_histogram"])
+        left = total
+        x, y = [], []
+        for low, high, count in line.top["wait_histogram"]:
+            x.append(max(low, 1))
+            y.append(left / total)
+            left -= count
+            last = min(high, line.top["wait_ns"]["max"])
+        x.append(last)
+        y.append(y[-1])
+        axes.plot(x, y, color=line.light, linewidth=2)
+        axes.plot(x[-1], y[-1], color=line.light, marker="o", markersize=5)
+        ends.append((x[-1], y[-1], f"{line.label}  {units.duration(line.top['wait_ns']['max'])}", line.light))
+        longest, least = max(longest, last), min(least, y[-1])
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(100, max(longest * 2, 1e4))
+    axes.set_ylim(least / 3, 1.6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.duration(x)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.6%}".rstrip("0%").rstrip(".") + " %"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("time")
+    axes.set_title(f"Share of waits longer than a time, {_at(shown)}")
+    _label_ends(axes, ends)
+
+
+def shares(axes: Axes, lines: Sequence[Series]) -> None:
+    """What each process got of an equal share, sorted, at the highest overcommit."""
+    shown = highest(lines)
+    ends = []
+    for line in shown:
+        counts = sorted(sample["acquisitions"] for sample in line.top["per_process"])
+        fair = sum(counts) / len(counts)
+        x = range(1, len(counts) + 1)
+        y = [count / fair for count in counts]
+        axes.plot(x, y, color=line.light, marker="o", markersize=4, linewidth=2, clip_on=False)
+        ends.append((len(counts), y[-1], f"{line.label}  Jain {line.top['jain']:.2f}", line.light))
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)
+    most = max((len(line.top["per_process"]) for line in shown), default=1)
+    axes.xaxis.set_major_locator(FixedLocator(_ranks(most)))
+    axes.set_xlabel("processes, from the one that got least")
+    axes.set_title(f"Times an equal share, {_at(shown)}")
+    _label_ends(axes, ends)
+
+
+#: The panels by name, in the order of the pictures.
+PANELS: dict[str, Callable[[Axes, Sequence[Series]], None]] = {
+    "throughput": throughput,
+    "waits": waits,
+    "shares": shares,
+}
+
+
+def save_png(result: dict[str, Any], path: str) -> None:
+    """All panels side by side, with what they were measured on; OSError if it can't be written."""
+    lines = series(result)
+    with _style():
+        figure = Figure(figsize=(18, 5.6), facecolor=GROUND)
+        for number, panel in enumerate(PANELS.values(), 1):
+            axes = figure.add_subplot(1, len(PANELS), number)
+            _frame(axes)
+            panel(axes, lines)
+        figure.subplots_adjust(left=0.045, right=0.905, top=0.88, bottom=0.2, wspace=0.62)
+        figure.text(0.012, 0.045, _caption(result), color=FAINT, fontsize=9.5)
+        figure.savefig(path, format="png", dpi=130)
+
+
+def svg(result: dict[str, Any], name: str) -> str:
+    """One panel as SVG to stand in a page, its colours as the page's custom properties."""
+    with _style(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure = Figure(figsize=(6.2, 4.1))
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        _frame(axes)
+        lines = series(result)
+        PANELS[name](axes, lines)
+        axes.set_title("")  # the page has its own
+        figure.subplots_adjust(left=0.105, right=0.69, top=0.97, bottom=0.14)
+        text = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=nothing)
+    return _for_page(text.getvalue(), lines)
+
+
+def properties(lines: Sequence[Series], *, dark: bool) -> dict[str, str]:
+    """The custom properties that svg() uses for subjects, by name."""
+    return {f"--{line.name}": line.dark if dark else line.light for line in lines}
+
+
+def _for_page(text: str, lines: Sequence[Series]) -> str:
+    """An SVG file as an element: no prologue, no fixed size, no identifiers that could clash."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
+    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    named = {INK: "--ink", FAINT: "--faint", GRID: "--grid", GROUND: "--ground"}
+    named |= {line.light: f"--{line.name}" for line in lines}
+    for colour, name in named.items():
+        text = text.replace(colour, f"var({name})")
+    return text.strip()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with mpl.rc_context(
+        {
+            "font.family": "sans-serif",
+            "font.size": 11,
+            "axes.titlesize": 13,
+            "axes.titleweight": "semibold",
+            "axes.titlelocation": "left",
+            "axes.titlepad": 12,
+            "axes.titlecolor": INK,
+            "axes.labelcolor": FAINT,
+            "axes.edgecolor": FAINT,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "text.color": INK,
+        }
+    ):
+        yield
+
+
+def _frame(axes: Axes) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="y", color=GRID, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, which="both")
+
+
+def _at(shown: Sequence[Series]) -> str:
+    if not shown:
+        return "no row"
+    row = shown[0].top
+    return f"{row['processes']} processes ({units.factor(round(row['overcommit'], 2))})"
+
+
+def _ranks(most: int) -> list[int]:
+    """Whole numbers to write below the processes: the first, the last, and a few between."""
+    step = next(step for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if most <= 8 * step)
+    ranks = [1, *range(step, most, step), most] if step > 1 else list(range(1, most + 1))
+    return sorted({rank for rank in ranks if rank in (1, most) or most - rank >= step})
+
+
+def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name right of the panel at the height of its end, none over another."""
+    least = 0.075  # of the panel's height, between two labels
+    to_panel = axes.transData + axes.transAxes.inverted()
+    placed = sorted(
+        ((float(to_panel.transform((x, y))[1]), text, colour) for x, y, text, colour in ends),
+        key=lambda end: end[0],
+    )
+    heights = [height for height, _, _ in placed]
+    for number in range(1, len(heights)):
+        heights[number] = max(heights[number], heights[number - 1] + least)
+    over = heights[-1] - 1.0 if heights else 0.0
+    if over > 0:
+        heights[-1] = 1.0
+        for number in range(len(heights) - 2, -1, -1):
+            heights[number] = min(heights[number], heights[number + 1] - least)
+    for height, (_, text, colour) in zip(heights, placed, strict=True):
+        axes.text(1.03, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=10.5)
+
+
+def _caption(result: dict[str, Any]) -> str:
+    options = result["options"]
+    return (
+        f"pylocks {result['pylocks']} stress, seed {result['seed']}, {options['locks']} lock"
+        f"{'s' * (options['locks'] != 1)}, {units.duration(options['cs_ns'])} under the lock and "
+        f"{units.duration(options['outside_ns'])} between. {host.line(result['host'])}."
+    )

@@ -1,0 +1,247 @@
+"""What ``pylocks stress`` can be told, and what it refuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pylocks._core import lib
+
+from . import units
+from .subjects import PEER, POLICIES, Subject, subjects
+
+OVERCOMMIT = (1.0, 2.0, 4.0, 8.0)
+SECONDS = 2.5  #: a row
+QUICK_SECONDS = 0.5
+MAX_PROCESSES = min(4096, int(lib.PLK_MAX_VCPUS) - 8)
+MAX_LOCKS = min(65536, int(lib.PLK_MAX_CELLS))
+
+
+@dataclass(frozen=True)
+class Options:
+    """A validated run."""
+
+    slow_paths: tuple[str, ...]
+    loads: tuple[tuple[float, int], ...]  #: (overcommit factor, processes), in the order of the rows
+    locks: int
+    policy: str
+    seconds: float | None  #: a row; None: until the acquisitions are made
+    acquisitions: int | None
+    cs_ns: int
+    outside_ns: int
+    seed: int
+    quick: bool
+    json: str | None
+    html: str | None
+    png: str | None
+    progress: bool
+
+    def plan(self) -> list[tuple[Subject, float, int]]:
+        """The rows in the order in which they run.
+
+        All subjects at one overcommit before the next: what drifts, drifts for all of them.
+        """
+        known = subjects()
+        return [
+            (known[name], factor, processes) for factor, processes in self.loads for name in self.slow_paths
+        ]
+
+    def command(self) -> str:
+        """A command line that runs the same again: same rows, same seed."""
+        cpus = len(os.sched_getaffinity(0))
+        words = ["pylocks stress", f"--slow-path {','.join(self.slow_paths)}"]
+        if all(processes_for(factor, cpus) == processes for factor, processes in self.loads):
+            words.append(f"--overcommit {','.join(f'{factor:g}' for factor, _ in self.loads)}")
+        else:
+            words.append(f"--processes {self.loads[0][1]}")
+        words += [f"--locks {self.locks}", f"--policy {self.policy}"]
+        if self.seconds is not None:
+            words.append(f"--seconds {self.seconds:g}")
+        if self.acquisitions is not None:
+            words.append(f"--acquisitions {self.acquisitions}")
+        words += [f"--cs {self.cs_ns}ns", f"--outside {self.outside_ns}ns", f"--seed {self.seed}"]
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """The options for the results file."""
+        return {**asdict(self), "loads": [list(load) for load in self.loads], "command": self.command()}
+
+
+def processes_for(factor: float, cpus: int) -> int:
+    """Processes that overcommit so many CPUs by this factor; at least one."""
+    return max(1, round(factor * cpus))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``pylocks stress``."""
+    known = subjects()
+    kinds = "; ".join(f"{name}: {subject.meaning}" for name, subject in known.items())
+    load = parser.add_argument_group("load")
+    many = load.add_mutually_exclusive_group()
+    many.add_argument(
+        "--overcommit",
+        type=_list(_factor, "an overcommit factor"),
+        default=OVERCOMMIT,
+        metavar="LIST",
+        help="processes as multiples of the CPUs we may use (default: 1,2,4,8)",
+    )
+    many.add_argument(
+        "--processes", type=_whole(1, MAX_PROCESSES), metavar="N", help="so many processes instead"
+    )
+    load.add_argument("--locks", type=_whole(1, MAX_LOCKS), default=1, metavar="K", help="locks (default: 1)")
+    load.add_argument("--cs", type=_duration, default=2000, metavar="NS", help="work under the lock (2us)")
+    load.add_argument(
+        "--outside", type=_duration, default=2000, metavar="NS", help="work between, varied by half (2us)"
+    )
+    load.add_argument(
+        "--seconds", type=_seconds, metavar="S", help=f"length of a row (default: {SECONDS:g})"
+    )
+    load.add_argument(
+        "--acquisitions",
+        type=_whole(1, 2**62),
+        metavar="N",
+        help="end a row after so many acquisitions of all processes instead; "
+        "with --seconds, at whichever comes first",
+    )
+    load.add_argument(
+        "--quick", action="store_true", help=f"all rows, but {QUICK_SECONDS:g} seconds each"
+    )
+    load.add_argument(
+        "--seed", type=_whole(0, 2**64 - 1), metavar="N", help="for lock choices and outside work (random)"
+    )
+    what = parser.add_argument_group("locks")
+    what.add_argument(
+        "--slow-path",
+        type=_list(lambda text: _choice(text, known), "a slow path"),
+        default=tuple(name for name, subject in known.items() if subject.sound),
+        metavar="LIST",
+        help=f"which to run, of {kinds} (default: all that are not broken)",
+    )
+    what.add_argument(
+        "--policy", choices=POLICIES, default=POLICIES[0], help="order of grants (default: %(default)s)"
+    )
+    out = parser.add_argument_group("results")
+    out.add_argument("--json", metavar="FILE", help="everything, raw samples included; - for standard output")
+    out.add_argument("--html", metavar="FILE", help="a report in one self-contained page")
+    out.add_argument("--png", metavar="FILE", help="the pictures")
+    out.add_argument("--no-progress", action="store_true", help="say nothing until the table")
+
+
+def from_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
+    """Options from parsed arguments; exits with status 2 and a message on what can't be done."""
+    if given.quick and (given.seconds is not None or given.acquisitions is not None):
+        parser.error("--quick sets the length of a row: leave out --seconds and --acquisitions")
+    cpus = len(os.sched_getaffinity(0))
+    if given.processes is not None:
+        loads: tuple[tuple[float, int], ...] = ((given.processes / cpus, given.processes),)
+    else:
+        loads = tuple((factor, processes_for(factor, cpus)) for factor in given.overcommit)
+    most = max(processes for _, processes in loads)
+    if most > MAX_PROCESSES:
+        parser.error(f"--overcommit asks for {most} processes; at most {MAX_PROCESSES} are possible")
+    seconds = given.seconds
+    if given.quick:
+        seconds = QUICK_SECONDS
+    elif seconds is None and given.acquisitions is None:
+        seconds = SECONDS
+    for option in ("json", "html", "png"):
+        _check_writable(parser, option, getattr(given, option))
+    return Options(
+        slow_paths=given.slow_path,
+        loads=loads,
+        locks=given.locks,
+        policy=given.policy,
+        seconds=seconds,
+        acquisitions=given.acquisitions,
+        cs_ns=given.cs,
+        outside_ns=given.outside,
+        seed=secrets.randbits(32) if given.seed is None else given.seed,
+        quick=given.quick,
+        json=given.json,
+        html=given.html,
+        png=given.png,
+        progress=not given.no_progress,
+    )
+
+
+def _check_writable(parser: argparse.ArgumentParser, option: str, name: str | None) -> None:
+    """Say now what would otherwise be found out after a minute of work."""
+    if name is None or (option == "json" and name == "-"):
+        return
+    path = Path(name)
+    if path.is_dir():
+        parser.error(f"--{option}: {name} is a directory; name a file")
+    if not path.parent.is_dir():
+        parser.error(f"--{option}: there is no directory {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        parser.error(f"--{option}: no permission to write {name}")
+
+
+def _list(item: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        parts = [part.strip() for part in text.split(",")]
+        if not all(parts):
+            raise argparse.ArgumentTypeError(f"{text!r}: {what} is missing between commas")
+        # A row twice would be two points on one line of the picture.
+        return tuple(dict.fromkeys(item(part) for part in parts))
+
+    return parse
+
+
+def _choice(text: str, known: dict[str, Subject]) -> str:
+    if text not in known:
+        raise argparse.ArgumentTypeError(
+            f"there is no slow path {text!r}; choose from {', '.join(known)} ({PEER}: multiprocessing.Lock)"
+        )
+    return text
+
+
+def _factor(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MAX_PROCESSES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a factor between 0 and {MAX_PROCESSES}")
+    return value
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text.replace("_", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value} is not between {least} and {most}")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text.removesuffix("s"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds between 0 and 86400")
+    return value
+
+
+def _duration(text: str) -> int:
+    try:
+        ns = units.parse_ns(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if ns > 10_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 10 s")
+    return ns
+
+
+__all__: Sequence[str] = ("Options", "add_arguments", "from_arguments", "processes_for")

@@ -1,0 +1,178 @@
+"""What a finished row has to say, put together in its own process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .results import LOST_UPDATE, LOST_WAITER, WORKER_DIED, Row, jain, waits_of
+from .shared import MEANING, Sample
+
+if TYPE_CHECKING:
+    from .row import Race
+
+#: A share of the CPUs that others used, or the hypervisor took, above which a row is doubtful.
+DISTURBED = 0.15
+
+
+def build(race: Race, machine: tuple[float, float]) -> Row:
+    """The row's result, after all of its workers are gone.
+
+    ``machine`` is what row.machine_times said when the row began.
+    """
+    plan, crew = race.plan, race.crew
+    samples = [race.area.sample(number) for number in range(plan.processes)]
+    unfinished = [
+        crew.killed_at(number) - sample.waiting_since
+        for number, sample in enumerate(samples)
+        if crew.ended[number].killed and sample.phase == "waiting"
+    ]
+    last = max(sample.last_at for sample in samples)
+    end = last if race.ended == "count" else max(last, race.stopped)
+    seconds = max(end - race.started, 1) / 1e9
+    counts = [sample.acquisitions for sample in samples]
+    cpu_seconds = sum(end.cpu_seconds for end in crew.ended.values())
+    violations, findings = judge(race, samples)
+    return {
+        "slow_path": plan.slow_path,
+        "label": race.subject.label,
+        "protocol": race.subject.protocol,
+        "policy": plan.policy if race.opened.ticketed else None,
+        "overcommit": plan.overcommit,
+        "processes": plan.processes,
+        "locks": plan.locks,
+        "seconds": seconds,
+        "ended": race.ended,
+        "killed": race.killed,
+        "acquisitions": sum(counts),
+        "acquisitions_per_s": sum(counts) / seconds,
+        "jain": jain(counts),
+        **waits_of(samples, unfinished),
+        **events(race),
+        "cpu_seconds": cpu_seconds,
+        "context_switches": {
+            "voluntary": sum(end.voluntary for end in crew.ended.values()),
+            "involuntary": sum(end.involuntary for end in crew.ended.values()),
+        },
+        "per_process": per_process(race, samples),
+        "violations": sum(violations.values()),
+        "violations_by_kind": violations,
+        "findings": findings,
+        "warnings": warnings(race, len(unfinished), sum(counts), seconds, cpu_seconds, machine),
+    }
+
+
+def per_process(race: Race, samples: list[Sample]) -> list[Row]:
+    """The raw samples, one a worker."""
+    rows = []
+    for number, sample in enumerate(samples):
+        end = race.crew.ended[number]
+        waits = [sample.wait_max]
+        if end.killed and sample.phase == "waiting":
+            waits.append(race.crew.killed_at(number) - sample.waiting_since)
+        rows.append(
+            {
+                "acquisitions": sample.acquisitions,
+                "wait_max_ns": max(waits),
+                "wait_sum_ns": sample.wait_sum,
+                "cpu_seconds": end.cpu_seconds,
+                "voluntary_switches": end.voluntary,
+                "involuntary_switches": end.involuntary,
+                "killed_while": sample.phase if end.killed else None,
+            }
+        )
+    return rows
+
+
+def events(race: Race) -> Row:
+    """What the domain's vCPUs counted; None for locks that have no domain."""
+    if race.opened.domain is None:
+        return {"parks": None, "kicks": None, "events": None}
+    stats = race.opened.domain.stats()
+    counted = {name: getattr(stats, name) for name in stats.__dataclass_fields__}
+    return {"parks": counted["parks"], "kicks": counted["kicks"], "events": counted}
+
+
+def judge(race: Race, samples: list[Sample]) -> tuple[dict[str, int], list[Row]]:
+    """Violations by kind, and what is known about the first of each kind and worker."""
+    found: dict[str, int] = {}
+    findings: list[Row] = []
+    for number, sample in enumerate(samples):
+        for kind, times in sample.violations.items():
+            found[kind] = found.get(kind, 0) + times
+        for first in sample.findings:
+            findings.append(
+                {
+                    "kind": first.kind,
+                    "worker": number,
+                    "lock": first.lock,
+                    "got": first.got,
+                    "expected": first.expected,
+                    "at_s": (first.at - race.started) / 1e9,
+                    "text": sample.message if first.kind.endswith("_error") else MEANING[first.kind],
+                }
+            )
+        end = race.crew.ended[number]
+        if end.status != 0 and not end.killed:
+            found[WORKER_DIED] = found.get(WORKER_DIED, 0) + 1
+            how = f"signal {-end.status}" if end.status < 0 else f"status {end.status}"
+            text = f"a worker ended by itself with {how} while {sample.phase}"
+            findings.append(
+                {
+                    "kind": WORKER_DIED,
+                    "worker": number,
+                    "lock": sample.lock,
+                    "text": f"{text}: {sample.message}" if sample.message else text,
+                }
+            )
+    for number in race.lost:
+        found[LOST_WAITER] = found.get(LOST_WAITER, 0) + 1
+        text = "a worker did not come out when everybody was told to leave"
+        findings.append({"kind": LOST_WAITER, "worker": number, "text": text, **race.queues[number]})
+    missing = lost_updates(race, samples)
+    if missing:
+        found[LOST_UPDATE] = abs(missing)
+        findings.append(
+            {
+                "kind": LOST_UPDATE,
+                "got": race.area.counted(),
+                "expected": sum(sample.acquisitions for sample in samples),
+                "text": "the counters kept inside the locks differ from the acquisitions made",
+            }
+        )
+    return found, findings
+
+
+def lost_updates(race: Race, samples: list[Sample]) -> int:
+    """By how much the counters kept in critical sections differ from the acquisitions made.
+
+    A worker killed inside may have stored its increment without counting its acquisition.
+    """
+    missing = sum(sample.acquisitions for sample in samples) - race.area.counted()
+    torn = sum(sample.phase == "inside" for sample in samples)
+    return 0 if -torn <= missing <= 0 else missing
+
+
+def warnings(
+    race: Race, unfinished: int, done: int, seconds: float, cpu_seconds: float, machine: tuple[float, float]
+) -> list[str]:
+    """Reasons to doubt the row's figures, in plain words."""
+    from .row import machine_times
+
+    cpus = len(os.sched_getaffinity(0))
+    busy, stolen = (after - before for before, after in zip(machine, machine_times(), strict=True))
+    said = []
+    if race.ended == "interrupted":
+        said.append("cut short by the user")
+    if race.ended == "stalled":
+        said.append("nobody acquired anything any more; ended before the acquisitions were made")
+    if unfinished:
+        said.append(f"{unfinished} waits had not ended; they count with the time they had lasted")
+    if done < 100 * race.plan.processes and race.ended != "interrupted":
+        said.append(f"only {done} acquisitions: rates and percentiles are rough")
+    if stolen > DISTURBED * cpus * seconds:
+        said.append(f"the hypervisor took {stolen / (cpus * seconds):.0%} of the CPU time")
+    others = busy - stolen - cpu_seconds
+    if others > DISTURBED * cpus * seconds:
+        said.append(f"other programs used {others / seconds:.2f} CPUs meanwhile")
+    return said

@@ -1,0 +1,235 @@
+"""The process of one row: ``python -m pylocks.stress.row``, started by the runner.
+
+It reads its plan, one line of JSON, from standard input; creates the locks,
+forks the workers, starts them together, stops them, and prints JSON lines: now
+and then ``{"progress": ...}``, in the end ``{"row": ...}``.  A second line on
+its standard input cuts the row short; the end of that input means that the
+runner is gone, and so is the row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pylocks._core import lib
+
+from .crew import Crew
+from .report import build
+from .shared import Area, now
+from .subjects import Opened, Subject, open_locks, subjects
+
+TICK = 0.1  #: seconds between two looks at a running row, and two lines of progress
+DRAIN_TICK = 0.002  #: seconds between two looks at workers that are about to leave
+COLLAPSE_GRACE = 0.1  #: seconds after which a collapsed row's workers are killed
+STALL = 2.0  #: seconds without any progress after which a waiter counts as lost
+
+
+class RunnerGone(Exception):
+    """The process that started the row has died."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a row is asked to do."""
+
+    parent: int  #: pid of the runner
+    slow_path: str
+    policy: str
+    overcommit: float
+    processes: int
+    locks: int
+    seconds: float | None  #: None: until the acquisitions are made
+    acquisitions: int | None  #: None: until the time is over
+    cs_ns: int
+    outside_ns: int
+    cs_loops: int
+    outside_loops: int
+    seed: int
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Plan:
+        """The inverse of to_json."""
+        return cls(**json.loads(line))
+
+
+class Race:
+    """One row from the start to its result."""
+
+    def __init__(self, plan: Plan, subject: Subject, opened: Opened) -> None:
+        self.plan = plan
+        self.subject = subject
+        self.opened = opened
+        self.area = Area(
+            plan.processes,
+            plan.locks,
+            seed=plan.seed,
+            cs_loops=plan.cs_loops,
+            outside_loops=plan.outside_loops,
+            limit=plan.acquisitions or 0,
+        )
+        cpus = len(os.sched_getaffinity(0))
+        busy = (plan.cs_ns + plan.outside_ns) / 1e9 * max(1.0, plan.processes / cpus)
+        self._stall = STALL + 4 * busy
+        self._done = -1
+        self._living = plan.processes
+        self._progressed = 0.0
+        self.started = self.stopped = 0  # CLOCK_MONOTONIC, ns
+        self.ended = "deadline"
+        self.lost: list[int] = []  # numbers of workers that did not come out
+        self.killed = 0
+
+    def run(self) -> dict[str, Any]:
+        """Run the row and return its result; no worker is left afterwards.
+
+        Raises RunnerGone, or OSError if the workers can't be forked.
+        """
+        self.crew = Crew(self.area, self.opened.locks, ticketed=self.opened.ticketed)
+        try:
+            self._gather()
+            machine = machine_times()
+            self.started = now()
+            lib.plk_probe_go(self.area.control)
+            self._fight()
+            self.area.control.stop = 1
+            self.stopped = now()
+            self._drain()
+            row = build(self, machine)
+        finally:
+            self.crew.close()
+        return row
+
+    def _gather(self) -> None:
+        """Wait until everybody stands at the barrier."""
+        said = time.monotonic()
+        while self.area.control.ready < self.area.workers and self.crew.reap() == self.area.workers:
+            if self._asked_to_stop(DRAIN_TICK):
+                self.ended = "interrupted"
+                return
+            if time.monotonic() - said > TICK:
+                said = time.monotonic()
+                tell({"progress": {"elapsed": 0.0, "acquisitions": 0}})
+
+    def _fight(self) -> None:
+        """Let them fight until time, count or the runner ends it."""
+        if self.ended == "interrupted":
+            return
+        deadline = None if self.plan.seconds is None else self.started / 1e9 + self.plan.seconds
+        self._progressed = time.monotonic()
+        while True:
+            at = time.monotonic()
+            left = TICK if deadline is None else min(TICK, deadline - at)
+            if left <= 0:
+                return
+            if self._asked_to_stop(left):
+                self.ended = "interrupted"
+                return
+            moved = self._moved()
+            if self._living == 0:
+                self.ended = "count"
+                return
+            # A row with a deadline is judged when that has come.
+            if deadline is None and not moved and time.monotonic() - self._progressed > 2 * self._stall:
+                self.ended = "stalled"
+                return
+            tell({"progress": {"elapsed": (now() - self.started) / 1e9, "acquisitions": self._done}})
+
+    def _drain(self) -> None:
+        """Let those who wait come out, as long as they can be expected to."""
+        since = self._progressed = time.monotonic()
+        impatient = self.subject.collapses or self.ended == "interrupted"
+        while self.crew.reap():
+            if impatient and self.ended != "count" and time.monotonic() - since >= COLLAPSE_GRACE:
+                break
+            if not self._moved() and time.monotonic() - self._progressed > self._stall:
+                break
+            if self._asked_to_stop(DRAIN_TICK):
+                self.ended = "interrupted"
+                break
+        self.crew.reap()
+        if not impatient and self.ended != "interrupted":
+            self.lost = self.crew.living()
+        self.queues = {number: self._queue(number) for number in self.lost}
+        self.killed = self.crew.kill()
+
+    def _moved(self) -> bool:
+        """Whether anybody has acquired or left since the last look."""
+        done, living = self.area.acquisitions(), self.crew.reap()
+        moved = (done, living) != (self._done, self._living)
+        self._done, self._living = done, living
+        if moved:
+            self._progressed = time.monotonic()
+        return moved
+
+    def _queue(self, number: int) -> dict[str, Any]:
+        """The state of the queue in which this worker stands, for the report."""
+        sample = self.area.sample(number)
+        state: dict[str, Any] = {"phase": sample.phase, "lock": sample.lock}
+        if sample.phase == "waiting":
+            state["waited_ns"] = now() - sample.waiting_since
+        domain = self.opened.domain
+        if domain is not None:
+            lock = self.opened.locks[sample.lock]
+            pid = self.crew.pid(number)
+            state["served_ticket"] = lock.ticket
+            state["waiting_ticket"] = next((v.ticket for v in domain.vcpus() if v.pid == pid), None)
+            state["waiters"] = lock.waiters
+        return state
+
+    def _asked_to_stop(self, seconds: float) -> bool:
+        """Sleep so long, unless the runner speaks: then True."""
+        ready, _, _ = select.select([0], [], [], max(0.0, seconds))
+        if not ready:
+            return False
+        if os.read(0, 64) == b"":
+            raise RunnerGone
+        return True
+
+
+def machine_times() -> tuple[float, float]:
+    """CPU seconds that the CPUs we may use have been busy, and were stolen from them, since boot."""
+    import psutil
+
+    times = psutil.cpu_times(percpu=True)
+    ours = [times[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(times)]
+    busy = sum(sum(t) - t.idle - t.iowait - t.guest - t.guest_nice for t in ours)
+    return busy, sum(t.steal for t in ours)
+
+
+def tell(message: dict[str, Any]) -> None:
+    """One line to the runner; raises RunnerGone if nobody reads it."""
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise RunnerGone from None
+
+
+def main() -> int:
+    """Entry point of the row process; returns its exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what Ctrl-C means
+    with open(0, "rb", buffering=0, closefd=False) as plans:
+        plan = Plan.from_json(plans.readline().decode())
+    if lib.plk_probe_die_with(plan.parent) != 0:
+        return 1
+    subject = subjects()[plan.slow_path]
+    opened = open_locks(subject, plan.locks, plan.processes, plan.policy)
+    try:
+        tell({"row": Race(plan, subject, opened).run()})
+    except RunnerGone:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

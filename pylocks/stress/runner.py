@@ -1,0 +1,218 @@
+"""Runs the rows one after another, each in a process of its own, and collects the results."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from types import FrameType
+from typing import Any
+
+from . import host
+from .options import Options
+from .progress import Progress
+from .results import ROW_FAILED, SCHEMA, Row, tally, verdict
+from .row import Plan
+from .shared import loops_per_ns
+from .subjects import Subject, environment
+
+#: The row's interpreter looks for modules where this one does, wherever we were started.
+ROW = "import sys; sys.path[:] = sys.argv[1:]; from pylocks.stress.row import main; sys.exit(main())"
+SILENCE = 30.0  #: seconds without a line after which a row's process counts as stuck
+FAREWELL = 10.0  #: seconds a row's process has to end after its last line
+
+
+class Interrupts:
+    """Ctrl-C as a wish while the rows run: the first cuts the run short, a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.getsignal(signal.SIGINT)
+        # Whoever started us with SIGINT ignored meant it.
+        if self._before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def run(options: Options, progress: Progress) -> dict[str, Any]:
+    """Run all rows; the result is what --json writes.
+
+    ``interrupted`` in it tells that Ctrl-C cut the run short.
+    """
+    from pylocks import __version__
+
+    planned = options.plan()
+    speed = loops_per_ns()
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "pylocks": __version__,
+        "host": host.describe(),
+        "seed": options.seed,
+        "options": options.to_json(),
+        "loops_per_ns": speed,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    rows: list[Row] = []
+    with Interrupts() as interrupts, progress:
+        for subject, factor, processes in planned:
+            plan = Plan(
+                parent=os.getpid(),
+                slow_path=subject.name,
+                policy=options.policy,
+                overcommit=factor,
+                processes=processes,
+                locks=options.locks,
+                seconds=options.seconds,
+                acquisitions=options.acquisitions,
+                cs_ns=options.cs_ns,
+                outside_ns=options.outside_ns,
+                cs_loops=round(options.cs_ns * speed),
+                outside_loops=round(options.outside_ns * speed),
+                seed=options.seed,
+            )
+            progress.begin(plan, subject)
+            row = run_row(plan, subject, progress, lambda: interrupts.asked)
+            progress.end(row)
+            rows.append(row)
+            if interrupts.asked:
+                break
+    result["rows"] = rows
+    result["verdict"] = verdict(rows, len(planned))
+    result["violations_by_kind"] = tally(rows)
+    result["violations"] = sum(result["violations_by_kind"].values())
+    result["warnings"] = [
+        f"{row['label']} at {row['overcommit']:g}x: {warning}" for row in rows for warning in row["warnings"]
+    ]
+    load = result["host"]["load_average"][0]
+    if load > 0.5 * len(result["host"]["affinity"]):
+        result["warnings"].insert(0, f"the machine was not idle at the start: load average {load:.2f}")
+    result["interrupted"] = interrupts.asked
+    return result
+
+
+def run_row(plan: Plan, subject: Subject, progress: Progress, interrupted: Callable[[], bool]) -> Row:
+    """Run one row in a fresh interpreter: ops are patched once in the life of a process."""
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ROW, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=environment(subject, os.environ),
+            start_new_session=True,  # the terminal's Ctrl-C reaches us alone
+        )
+        row = None
+        try:
+            row = _follow(process, plan, progress, interrupted)
+            process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # Its workers are told of its death by the kernel, and follow.
+            process.kill()
+            process.wait()
+            _close(process)
+        if row is not None and process.returncode == 0:
+            return row
+        complaints.seek(0)
+        said = complaints.read().decode(errors="replace").strip()
+    return _failed(plan, subject, said or f"its process ended with status {process.returncode}")
+
+
+def _follow(
+    process: subprocess.Popen[bytes], plan: Plan, progress: Progress, interrupted: Callable[[], bool]
+) -> Row | None:
+    assert process.stdin is not None
+    told = False
+    try:
+        process.stdin.write(plan.to_json().encode() + b"\n")
+        process.stdin.flush()
+        for line in _lines(process):
+            if line is not None and "row" in line:
+                found: Row = line["row"]
+                return found
+            if line is not None:
+                progress.update(**line["progress"])
+            if interrupted() and not told:
+                told = True
+                process.stdin.write(b"stop\n")
+                process.stdin.flush()
+    except BrokenPipeError:
+        pass  # it died; what it complained of tells why
+    return None
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
+    """Each JSON line of the process; None now and then where it says nothing."""
+    assert process.stdout is not None
+    pending = b""
+    heard = time.monotonic()
+    while time.monotonic() - heard < SILENCE:
+        ready, _, _ = select.select([process.stdout], [], [], 0.1)
+        if not ready:
+            yield None
+            continue
+        heard = time.monotonic()
+        piece = os.read(process.stdout.fileno(), 65536)
+        if not piece:
+            return
+        *lines, pending = (pending + piece).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _failed(plan: Plan, subject: Subject, why: str) -> Row:
+    """A row that has no result; it counts as a violation, because nothing was shown."""
+    return {
+        "slow_path": plan.slow_path,
+        "label": subject.label,
+        "protocol": subject.protocol,
+        "policy": plan.policy,
+        "overcommit": plan.overcommit,
+        "processes": plan.processes,
+        "locks": plan.locks,
+        "seconds": 0.0,
+        "ended": "failed",
+        "killed": 0,
+        "acquisitions": 0,
+        "acquisitions_per_s": 0.0,
+        "jain": None,
+        "wait_ns": dict.fromkeys(("p50", "p99", "p999", "max", "mean")),
+        "wait_histogram": [],
+        "unfinished_waits": 0,
+        "parks": None,
+        "kicks": None,
+        "events": None,
+        "cpu_seconds": 0.0,
+        "context_switches": {"voluntary": 0, "involuntary": 0},
+        "per_process": [],
+        "violations": 1,
+        "violations_by_kind": {ROW_FAILED: 1},
+        "findings": [{"kind": ROW_FAILED, "text": why}],
+        "warnings": [],
+    }
