@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pylocks import errors, segment
+from pylocks import attach, errors, segment
 from pylocks._core import ffi, lib
-from pylocks.ops import PROTOCOLS, Decision, process
+from pylocks.ops import PROTOCOLS, process
 from pylocks.views import Owner, Stats, VCpu
 
 if TYPE_CHECKING:
+    from pylocks._core import CData
     from pylocks.locks import TicketLock
 
 __all__ = ["Domain", "Token", "from_token"]
@@ -25,6 +24,8 @@ __all__ = ["Domain", "Token", "from_token"]
 Token = tuple[str, bytes, int, int, int]
 """(name or "", uid, pid, descriptor, mode): how another process finds a domain."""
 
+
+PACKED_STRIDE = 32
 
 _open: weakref.WeakValueDictionary[bytes, Domain] = weakref.WeakValueDictionary()
 _open_lock = threading.RLock()
@@ -64,7 +65,7 @@ class Domain:
         create: bool = True,
     ) -> Domain:
         """Create or attach; any DomainError."""
-        return make(name, vcpus, locks, protocol, mode, create)
+        return make(name, mode, create, attach.Request(vcpus, locks, protocol))
 
     # ------------------------------------------------------------ locks
 
@@ -89,7 +90,7 @@ class Domain:
                 if index == -lib.PLK_E_CORRUPT:
                     raise errors.CorruptDomainError(f"{self.describe()}: entry {entry} of its directory")
                 if index >= 0:
-                    found.append((ffi.buffer(text, length[0])[:].decode("utf-8", "replace"), index))
+                    found.append((bytes(ffi.buffer(text, length[0])).decode("utf-8", "replace"), index))
                 entry += 1
         return found
 
@@ -130,7 +131,7 @@ class Domain:
             if not self._closed:
                 lib.plk_cell_free(self._segment, index)
 
-    def cell(self, index: int) -> ffi.CData:
+    def cell(self, index: int) -> CData:
         """A copy of the cell's words."""
         view = ffi.new("struct plk_cell_view *")
         with self._using() as s:
@@ -150,7 +151,7 @@ class Domain:
             )
         return Owner(cell.owner_vcpu, view.pid, view.tid, cell.owner_ticket, view.life == 1)
 
-    def _vcpu(self, index: int) -> ffi.CData | None:
+    def _vcpu(self, index: int) -> CData | None:
         view = ffi.new("struct plk_vcpu_view *")
         with self._using() as s:
             return view if lib.plk_vcpu_view(s, index, view) == 0 else None
@@ -178,7 +179,7 @@ class Domain:
     def stats(self) -> Stats:
         """Sums of the event counters over all vCPUs."""
         sums = dict.fromkeys((f.name for f in fields(Stats)), 0)
-        names = [ffi.string(lib.plk_event_name(e)).decode() for e in range(lib.plk_event_count())]  # type: ignore[union-attr]
+        names = [ffi.string(lib.plk_event_name(e)).decode() for e in range(lib.plk_event_count())]
         with self._using() as s:
             used = lib.plk_vcpus_used(s)
         for view in map(self._vcpu, range(used)):
@@ -260,7 +261,7 @@ class Domain:
 
     # ------------------------------------------------------------ inside
 
-    _segment: ffi.CData
+    _segment: CData
     _guard: threading.RLock
     _closed: bool
     _released: bool = True
@@ -292,7 +293,7 @@ class _Using:
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
 
-    def __enter__(self) -> ffi.CData:
+    def __enter__(self) -> CData:
         self.domain._guard.acquire()
         if self.domain._closed:
             self.domain._guard.release()
@@ -314,118 +315,39 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-FormOf = Callable[[Decision], ffi.CData]
-
-
-def make(
-    name: str | None,
-    vcpus: int,
-    locks: int,
-    protocol: str,
-    mode: int,
-    create: bool,
-    *,
-    array: bool = False,
-    packed: bool = False,
-) -> Domain:
+def make(name: str | None, mode: int, create: bool, request: attach.Request) -> Domain:
     """Create or attach a domain; as Domain(), which can't make arrays."""
-    if protocol not in ("auto", *PROTOCOLS):
-        raise ValueError(f"protocol is 'auto', {', '.join(map(repr, PROTOCOLS))}, not {protocol!r}")
-    for what, value, most in (("vcpus", vcpus, lib.PLK_MAX_VCPUS), ("locks", locks, lib.PLK_MAX_CELLS)):
+    if request.protocol not in ("auto", *PROTOCOLS):
+        known = ", ".join(map(repr, PROTOCOLS))
+        raise ValueError(f"protocol is 'auto', {known}, not {request.protocol!r}")
+    limits = (
+        ("vcpus", request.vcpus, lib.PLK_MAX_VCPUS),
+        ("locks", request.locks, lib.PLK_MAX_CELLS),
+    )
+    for what, value, most in limits:
         if not 1 <= value <= most:
             raise ValueError(f"{what} is 1 to {most}, not {value}")
     if mode & ~0o666 or mode & 0o600 != 0o600:
         raise ValueError(f"mode must let its owner read and write and is at most 0o666, not {mode:#o}")
-
-    def form(decision: Decision) -> ffi.CData:
-        return segment.make_format(
-            protocol=PROTOCOLS[decision.protocol],
-            slow_path=decision.slow_path,
-            vcpus=vcpus,
-            cells=locks,
-            array=array,
-            packed=packed,
-        )
-
     with _open_lock:
         if name is None:
-            decision = process.start(protocol, None, "an anonymous domain", None)
-            return _anonymous(form(decision), decision)
-        return _named(name, mode, create, protocol, form)
+            return _adopt(attach.anonymous(request))
+        done = attach.named(name, mode, create, request, _open.get)
+        return done if isinstance(done, Domain) else _adopt(done)
 
 
-def _adopt(name: str | None, mode: int, raw: ffi.CData, found: segment.Found, decision: Decision) -> Domain:
+def _adopt(made: attach.Attached) -> Domain:
     """The Domain object of a freshly mapped segment."""
     domain = object.__new__(Domain)
-    domain.name, domain.uid, domain.mode = name, found.uid, mode
-    domain.protocol, domain.slow_path = decision.protocol, decision.slow_path
-    domain.vcpu_limit, domain.lock_limit = found.vcpus, found.cells
-    domain.is_array, domain.is_packed = found.array, found.stride == 32
-    domain._segment, domain._guard = raw, threading.RLock()
+    domain.name, domain.uid, domain.mode = made.name, made.found.uid, made.mode
+    domain.protocol, domain.slow_path = made.decision.protocol, made.decision.slow_path
+    domain.vcpu_limit, domain.lock_limit = made.found.vcpus, made.found.cells
+    domain.is_array, domain.is_packed = made.found.array, made.found.stride == PACKED_STRIDE
+    domain._segment, domain._guard = made.raw, threading.RLock()
     domain._closed = domain._released = False
-    lib.plk_segment_spin(raw, *process.spin_turns())
-    _open[found.uid] = domain
+    lib.plk_segment_spin(made.raw, *process.spin_turns())
+    _open[domain.uid] = domain
     return domain
-
-
-def _anonymous(form: ffi.CData, decision: Decision) -> Domain:
-    where = "an anonymous domain"
-    fd = segment.open_anonymous()
-    try:
-        segment.format_fd(fd, form, where)
-        segment.seal(fd)
-        raw, found = segment.attach_fd(fd, where)
-    except BaseException:
-        os.close(fd)
-        raise
-    return _adopt(None, 0o600, raw, found, decision)
-
-
-def _named(name: str, mode: int, create: bool, protocol: str, form: FormOf) -> Domain:
-    opened = segment.Named(name, mode, create)
-    try:
-        if opened.alone:
-            domain = _alone(opened, name, protocol, form)
-        else:
-            found = segment.inspect(opened.fd, opened.where)
-            decision = process.start(protocol, found.protocol, opened.where, found.slow_path)
-            domain = _open.get(found.uid)
-            if domain is None:
-                raw, found = segment.attach_fd(opened.fd, opened.where)
-                return _adopt(name, mode, raw, found, decision)
-    except BaseException:
-        os.close(opened.fd)
-        raise
-    if domain is None:  # from before the machine's last start: its name is free now
-        os.close(opened.fd)
-        return _named(name, mode, create, protocol, form)
-    if not opened.alone:  # attached here before: that mapping serves
-        os.close(opened.fd)
-    return domain
-
-
-def _alone(opened: segment.Named, name: str, protocol: str, form: FormOf) -> Domain | None:
-    """Nobody is attached and nobody can be: make, repair or reset.  None: removed as stale."""
-    if opened.unfinished():
-        if not opened.create:
-            raise errors.UnknownDomainError(errno.ENOENT, f"{opened.where} was never finished by its creator")
-        decision = process.start(protocol, None, opened.where, None)
-        segment.format_fd(opened.fd, form(decision), opened.where)
-        raw, found = segment.attach_fd(opened.fd, opened.where)
-    else:
-        try:
-            found = segment.inspect(opened.fd, opened.where)
-        except errors.StaleDomainError:
-            if not opened.create:
-                raise
-            opened.unlink()
-            return None
-        # Its former users are gone, so it need not keep their protocol.
-        decision = process.start(protocol, None, opened.where, found.slow_path)
-        raw, found = segment.attach_fd(opened.fd, opened.where)
-        lib.plk_reset(raw, PROTOCOLS[decision.protocol])
-    opened.settle()
-    return _adopt(name, opened.mode, raw, found, decision)
 
 
 def from_token(token: Token) -> Domain:
@@ -435,41 +357,13 @@ def from_token(token: Token) -> Domain:
         known = _open.get(uid)
         if known is not None:
             return known
-        if name:
-            return _named_again(name, uid, mode)
-        where = f"the anonymous domain {uid.hex()[:8]} of process {pid}"
-        path = f"/proc/{pid}/fd/{fd}"
-        gone = (
-            f"{where} can't be reached: that process has ended or has closed it. An anonymous lock "
-            "can be unpickled only while the process that pickled it lives; use a named one otherwise."
-        )
+        if not name:
+            return _adopt(attach.by_descriptor(uid, pid, fd))
+        gone = f"domain {name!r} {uid.hex()[:8]} is gone: "
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                raise errors.DomainGoneError(gone)
-            found_fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            raise errors.DomainGoneError(gone) from None
-        try:
-            found = segment.inspect(found_fd, where)
-            if found.uid != uid:
-                raise errors.DomainGoneError(gone)
-            decision = process.start("auto", found.protocol, where, found.slow_path)
-            raw, found = segment.attach_fd(found_fd, where)
-        except errors.ForeignFileError:
-            os.close(found_fd)
-            raise errors.DomainGoneError(gone) from None
-        except BaseException:
-            os.close(found_fd)
-            raise
-        return _adopt(None, mode, raw, found, decision)
-
-
-def _named_again(name: str, uid: bytes, mode: int) -> Domain:
-    gone = f"domain {name!r} {uid.hex()[:8]} is gone: "
-    try:
-        domain = make(name, 1, 1, "auto", mode, create=False)
-    except errors.UnknownDomainError:
-        raise errors.DomainGoneError(gone + "its name has been removed") from None
-    if domain.uid != uid:
-        raise errors.DomainGoneError(gone + "another one has been created under its name")
-    return domain
+            domain = make(name, mode, False, attach.Request(1, 1, "auto"))
+        except errors.UnknownDomainError:
+            raise errors.DomainGoneError(gone + "its name has been removed") from None
+        if domain.uid != uid:
+            raise errors.DomainGoneError(gone + "another one has been created under its name")
+        return domain

@@ -11,6 +11,7 @@ from typing import Any
 from pylocks import errors
 from pylocks._core import lib
 from pylocks._lock import Array, Lock
+from pylocks.attach import Request
 from pylocks.domain import Domain, Token, from_token, make
 from pylocks.views import Owner
 
@@ -187,7 +188,8 @@ class LockArray(Array):
         """See the class; also any DomainError of attaching."""
         if not 1 <= n <= lib.PLK_MAX_CELLS:
             raise ValueError(f"an array has 1 to {lib.PLK_MAX_CELLS} locks, not {n}")
-        domain = make(name, 4096, n, "auto", 0o600, create, array=True, packed=packed)
+        request = Request(4096, n, "auto", array=True, packed=packed)
+        domain = make(name, 0o600, create, request)
         if not domain.is_array:
             raise ValueError(f"{domain.describe()} is a Domain, not a LockArray")
         if (domain.lock_limit, domain.is_packed) != (n, packed):

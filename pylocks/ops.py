@@ -10,10 +10,14 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pylocks import machine
 from pylocks._core import ffi, lib
 from pylocks.errors import ProtocolMismatchError, UnknownOpError
+
+if TYPE_CHECKING:
+    from pylocks._core import CData
 
 __all__ = ["Choice", "Decision", "Op", "Spin", "choices", "decide", "ops", "slow_paths"]
 
@@ -92,10 +96,8 @@ class Decision:
         return self.choices["lock_spinning"][0].name
 
 
-def _text(pointer: ffi.CData) -> str:
-    text = ffi.string(pointer)
-    assert isinstance(text, bytes)
-    return text.decode()
+def _text(pointer: CData) -> str:
+    return ffi.string(pointer).decode()
 
 
 def _read_choices() -> tuple[Choice, ...]:
@@ -188,9 +190,7 @@ def _spin(facts: machine.Machine) -> Spin:
     if facts.parallel < 2:
         return Spin(0, 0, f"CPU quota of {facts.parallel:g}: spinning would use up the holder's time")
     if facts.quota is not None and facts.quota < facts.cpus:
-        return Spin(
-            SPIN_NS_METAL, near, f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little"
-        )
+        return Spin(SPIN_NS_METAL, near, f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little")
     if facts.hypervisor:
         return Spin(SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear")
     return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap")
@@ -338,9 +338,7 @@ def _choice_of(op: int) -> tuple[str, str, str]:
 
 def _unrecorded(module: str, op: int) -> Op:
     name, _, reason = _choice_of(op)
-    return Op(
-        _OPS[op], module, 0, b"", b"", name, "indirect", reason + "no patcher for this processor"
-    )
+    return Op(_OPS[op], module, 0, b"", b"", name, "indirect", reason + "no patcher for this processor")
 
 
 def ops() -> tuple[Op, ...]:

@@ -16,12 +16,16 @@ import secrets
 import stat
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import posix_ipc
 
 from pylocks import errors
 from pylocks._core import ffi, lib
 from pylocks.ops import PROTOCOL_NAMES
+
+if TYPE_CHECKING:
+    from pylocks._core import CData
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PREFIX = "/pylocks."
@@ -53,7 +57,7 @@ def path_of(name: str) -> str:
     return PREFIX + name
 
 
-def refusal(code: int, raw: ffi.CData, where: str) -> Exception:
+def refusal(code: int, raw: CData, where: str) -> Exception:
     """The exception for a negative return of plk_inspect, plk_attach or plk_format."""
     code = -code
     age = f"created by process {raw.creator_pid}"
@@ -100,13 +104,11 @@ def inspect(fd: int, where: str) -> Found:
     return _found(raw)
 
 
-def _found(raw: ffi.CData) -> Found:
-    slow_path = ffi.string(raw.slow_path)
-    assert isinstance(slow_path, bytes)
+def _found(raw: CData) -> Found:
     return Found(
         uid=bytes(raw.uid),
         protocol=PROTOCOL_NAMES[raw.protocol],
-        slow_path=slow_path.decode("ascii", "replace"),
+        slow_path=ffi.string(raw.slow_path).decode("ascii", "replace"),
         vcpus=raw.vcpus,
         cells=raw.cells,
         stride=raw.stride,
@@ -115,7 +117,7 @@ def _found(raw: ffi.CData) -> Found:
     )
 
 
-def make_format(*, protocol: int, slow_path: str, vcpus: int, cells: int, array: bool, packed: bool) -> ffi.CData:
+def make_format(*, protocol: int, slow_path: str, vcpus: int, cells: int, array: bool, packed: bool) -> CData:
     """The parameters of a new segment."""
     made = ffi.new("struct plk_format *")
     made.vcpus, made.cells, made.stride = vcpus, cells, 32 if packed else 64
@@ -126,14 +128,14 @@ def make_format(*, protocol: int, slow_path: str, vcpus: int, cells: int, array:
     return made
 
 
-def format_fd(fd: int, form: ffi.CData, where: str) -> None:
+def format_fd(fd: int, form: CData, where: str) -> None:
     """Make the file behind fd a segment; nobody else may be looking at it."""
     rc = lib.plk_format(fd, form)
     if rc != 0:
         raise refusal(rc, ffi.new("struct plk_found *"), where)
 
 
-def attach_fd(fd: int, where: str) -> tuple[ffi.CData, Found]:
+def attach_fd(fd: int, where: str) -> tuple[CData, Found]:
     """Map and validate; the segment takes fd over."""
     raw, out = ffi.new("struct plk_found *"), ffi.new("struct plk_segment **")
     rc = lib.plk_attach(fd, 0, out, raw)
@@ -153,7 +155,7 @@ def open_anonymous() -> int:
     path = PREFIX + secrets.token_hex(16)
     shm = posix_ipc.SharedMemory(path, posix_ipc.O_CREX, mode=0o600)
     posix_ipc.unlink_shared_memory(path)
-    return shm.fd
+    return int(shm.fd)
 
 
 def seal(fd: int) -> None:
@@ -190,7 +192,7 @@ class Named:
     def _open(self) -> int:
         try:
             flags = posix_ipc.O_CREAT if self.create else 0
-            return posix_ipc.SharedMemory(self.path, flags, mode=self.mode).fd
+            return int(posix_ipc.SharedMemory(self.path, flags, mode=self.mode).fd)
         except posix_ipc.ExistentialError:
             raise errors.UnknownDomainError(
                 errno.ENOENT, f"there is no {self.where}, and create=False"

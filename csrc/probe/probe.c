@@ -112,6 +112,15 @@ void plk_probe_go(struct plk_probe_control *c)
     syscall(SYS_futex, &c->go, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
+uint64_t plk_probe_waiting(struct plk_probe_control *c)
+{
+    uint64_t waiting = 0;
+
+    for (uint64_t i = 0; i < c->workers; i++)
+        waiting += LOAD(&plk_probe_worker_at(c, i)->phase) == PLK_PROBE_WAITING;
+    return waiting;
+}
+
 int64_t plk_probe_begin(struct plk_probe_control *c, struct plk_probe_worker *w)
 {
     __atomic_fetch_add(&c->ready, 1, __ATOMIC_RELEASE);
@@ -166,7 +175,8 @@ static void check_words(struct plk_probe_control *c, struct plk_probe_worker *w,
 void plk_probe_inside(struct plk_probe_control *c, struct plk_probe_worker *w, uint64_t ticket)
 {
     struct plk_probe_lock *l = plk_probe_lock_at(c, w->lock);
-    uint64_t now = plk_probe_now(), waited = now - w->waiting_since, last = LOAD(&l->last_ticket);
+    uint64_t opened = LOAD(&c->opened), last = LOAD(&l->last_ticket), now = plk_probe_now();
+    uint64_t waited = now - (w->waiting_since > opened ? w->waiting_since : opened);
     uint64_t stamp = (w->number + 1) << 44 | (w->acquisitions + 1); /* whose, and which */
     uint64_t part = c->cs_loops / PLK_PROBE_WORDS, counted, others;
 

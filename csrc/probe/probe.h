@@ -21,6 +21,11 @@
  * Nothing here knows how a lock works: the functions are given a ticket or
  * PLK_PROBE_NO_TICKET.
  *
+ * The start.  Workers that came to a free lock one by one would have it to
+ * themselves until the queue has formed, and a short row would measure that.  So
+ * the row process holds every lock until all of them wait, and lets go then.  It
+ * counts as an occupant meanwhile.
+ *
  * Everything lies in one shared mapping, made before the workers are forked, and
  * is written as it happens: a worker that is killed takes nothing with it, and
  * its `phase` tells where it was.  Before the row process kills anybody it sets
@@ -79,6 +84,7 @@ struct plk_probe_control {
     uint64_t limit;         /* acquisitions to begin in all; 0: until stop */
     uint64_t cs_loops;      /* turns of work in the critical section */
     uint64_t outside_loops; /* mean turns of work outside; each is drawn from half to one and a half */
+    uint64_t opened;        /* CLOCK_MONOTONIC ns: the locks were let go; waits begin no earlier */
     uint64_t issued __attribute__((aligned(PLK_PROBE_LINE))); /* acquisitions begun, kept only under a limit */
 } __attribute__((aligned(PLK_PROBE_LINE)));
 
@@ -129,6 +135,8 @@ int plk_probe_die_with(int parent);
 
 /* Open the barrier. */
 void plk_probe_go(struct plk_probe_control *c);
+/* How many workers wait for a lock. */
+uint64_t plk_probe_waiting(struct plk_probe_control *c);
 /* Wait at the barrier, then do what plk_probe_outside does. */
 int64_t plk_probe_begin(struct plk_probe_control *c, struct plk_probe_worker *w);
 /* Work outside, then choose the next lock: its index, or -1: it is over. */

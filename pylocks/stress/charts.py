@@ -205,7 +205,7 @@ def _style() -> Iterator[None]:
             "font.family": "sans-serif",
             "font.size": 11,
             "axes.titlesize": 13,
-            "axes.titleweight": "semibold",
+            "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "axes.titlepad": 12,
             "axes.titlecolor": INK,

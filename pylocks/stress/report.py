@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: A share of the CPUs that others used, or the hypervisor took, above which a row is doubtful.
 DISTURBED = 0.15
+FEW = 10  #: acquisitions for each process, below which figures are rough
 
 
 def build(race: Race, machine: tuple[float, float]) -> Row:
@@ -23,7 +24,7 @@ def build(race: Race, machine: tuple[float, float]) -> Row:
     plan, crew = race.plan, race.crew
     samples = [race.area.sample(number) for number in range(plan.processes)]
     unfinished = [
-        crew.killed_at(number) - sample.waiting_since
+        crew.killed_at(number) - max(sample.waiting_since, race.started)
         for number, sample in enumerate(samples)
         if crew.ended[number].killed and sample.phase == "waiting"
     ]
@@ -69,7 +70,7 @@ def per_process(race: Race, samples: list[Sample]) -> list[Row]:
         end = race.crew.ended[number]
         waits = [sample.wait_max]
         if end.killed and sample.phase == "waiting":
-            waits.append(race.crew.killed_at(number) - sample.waiting_since)
+            waits.append(race.crew.killed_at(number) - max(sample.waiting_since, race.started))
         rows.append(
             {
                 "acquisitions": sample.acquisitions,
@@ -125,6 +126,9 @@ def judge(race: Race, samples: list[Sample]) -> tuple[dict[str, int], list[Row]]
                     "text": f"{text}: {sample.message}" if sample.message else text,
                 }
             )
+    if race.gate.error is not None:
+        found["release_error"] = found.get("release_error", 0) + 1
+        findings.append({"kind": "release_error", "text": f"{race.gate.error} (in the row process)"})
     for number in race.lost:
         found[LOST_WAITER] = found.get(LOST_WAITER, 0) + 1
         text = "a worker did not come out when everybody was told to leave"
@@ -168,8 +172,8 @@ def warnings(
         said.append("nobody acquired anything any more; ended before the acquisitions were made")
     if unfinished:
         said.append(f"{unfinished} waits had not ended; they count with the time they had lasted")
-    if done < 100 * race.plan.processes and race.ended != "interrupted":
-        said.append(f"only {done} acquisitions: rates and percentiles are rough")
+    if done < FEW * race.plan.processes and race.ended == "deadline":
+        said.append(f"only {done} acquisitions: rate and percentiles are rough")
     if stolen > DISTURBED * cpus * seconds:
         said.append(f"the hypervisor took {stolen / (cpus * seconds):.0%} of the CPU time")
     others = busy - stolen - cpu_seconds

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,6 +89,7 @@ class Race:
         self.ended = "deadline"
         self.lost: list[int] = []  # numbers of workers that did not come out
         self.killed = 0
+        self.gate = Gate(self.area, opened.locks)
 
     def run(self) -> dict[str, Any]:
         """Run the row and return its result; no worker is left afterwards.
@@ -96,10 +98,10 @@ class Race:
         """
         self.crew = Crew(self.area, self.opened.locks, ticketed=self.opened.ticketed)
         try:
-            self._gather()
-            machine = machine_times()
-            self.started = now()
-            lib.plk_probe_go(self.area.control)
+            with self.gate:
+                self._gather()
+                machine = machine_times()
+                self.started = self.area.control.opened = now()
             self._fight()
             self.area.control.stop = 1
             self.stopped = now()
@@ -110,12 +112,17 @@ class Race:
         return row
 
     def _gather(self) -> None:
-        """Wait until everybody stands at the barrier."""
+        """Wait until everybody stands at the barrier, let them go, and wait until all queue."""
+        control, workers = self.area.control, self.area.workers
+        self._until(lambda: self.crew.reap() < workers or control.ready == workers)
+        lib.plk_probe_go(control)
+        self._until(lambda: lib.plk_probe_waiting(control) >= self.crew.reap())
+
+    def _until(self, reached: Callable[[], bool]) -> None:
         said = time.monotonic()
-        while self.area.control.ready < self.area.workers and self.crew.reap() == self.area.workers:
+        while not reached() and self.ended != "interrupted":
             if self._asked_to_stop(DRAIN_TICK):
                 self.ended = "interrupted"
-                return
             if time.monotonic() - said > TICK:
                 said = time.monotonic()
                 tell({"progress": {"elapsed": 0.0, "acquisitions": 0}})
@@ -176,7 +183,7 @@ class Race:
         sample = self.area.sample(number)
         state: dict[str, Any] = {"phase": sample.phase, "lock": sample.lock}
         if sample.phase == "waiting":
-            state["waited_ns"] = now() - sample.waiting_since
+            state["waited_ns"] = now() - max(sample.waiting_since, self.started)
         domain = self.opened.domain
         if domain is not None:
             lock = self.opened.locks[sample.lock]
@@ -194,6 +201,28 @@ class Race:
         if os.read(0, 64) == b"":
             raise RunnerGone
         return True
+
+
+class Gate:
+    """All locks of the row, held while the queues form; the holder is an occupant like any other."""
+
+    def __init__(self, area: Area, locks: Sequence[Any]) -> None:
+        self._area = area
+        self._locks = locks
+        self.error: str | None = None  #: what a release raised: the lock had let in somebody else
+
+    def __enter__(self) -> None:
+        for index, lock in enumerate(self._locks):
+            lock.acquire()
+            self._area.lock(index).occupants += 1
+
+    def __exit__(self, *_: object) -> None:
+        for index, lock in enumerate(self._locks):
+            self._area.lock(index).occupants -= 1
+            try:
+                lock.release()
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {error}"
 
 
 def machine_times() -> tuple[float, float]:

@@ -101,9 +101,6 @@ def run(options: Options, progress: Progress) -> dict[str, Any]:
     result["warnings"] = [
         f"{row['label']} at {row['overcommit']:g}x: {warning}" for row in rows for warning in row["warnings"]
     ]
-    load = result["host"]["load_average"][0]
-    if load > 0.5 * len(result["host"]["affinity"]):
-        result["warnings"].insert(0, f"the machine was not idle at the start: load average {load:.2f}")
     result["interrupted"] = interrupts.asked
     return result
 

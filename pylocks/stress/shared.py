@@ -57,7 +57,14 @@ class Area:
     """The mapping of one row."""
 
     def __init__(
-        self, workers: int, locks: int, *, seed: int, cs_loops: int = 0, outside_loops: int = 0, limit: int = 0
+        self,
+        workers: int,
+        locks: int,
+        *,
+        seed: int,
+        cs_loops: int = 0,
+        outside_loops: int = 0,
+        limit: int = 0,
     ) -> None:
         """Lay out a zeroed mapping; ``limit`` 0 means: until the stop word is set.
 
@@ -80,13 +87,17 @@ class Area:
         """The worker's area, for the probe's functions."""
         return lib.plk_probe_worker_at(self.control, number)
 
+    def lock(self, index: int) -> Any:
+        """What the critical sections of that lock write."""
+        return lib.plk_probe_lock_at(self.control, index)
+
     def acquisitions(self) -> int:
         """Acquisitions made so far by everybody."""
         return sum(int(self.worker(number).acquisitions) for number in range(self.workers))
 
     def counted(self) -> int:
         """What the non-atomic counters of all locks say."""
-        return sum(int(lib.plk_probe_lock_at(self.control, index).counter) for index in range(self.locks))
+        return sum(int(self.lock(index).counter) for index in range(self.locks))
 
     def note(self, number: int, kind: str, error: BaseException) -> None:
         """Record that this worker's acquire or release raised."""

@@ -43,7 +43,7 @@ def verdict_line(result: dict[str, Any]) -> str:
         kinds = ", ".join(f"{kind} {number:,}" for kind, number in result["violations_by_kind"].items())
         return f"FAIL: {result['violations']:,} violations in {done:,} acquisitions ({kinds}; {seed})"
     if result["verdict"] == "incomplete":
-        return f"INCOMPLETE: no violation in {done:,} acquisitions, but not every row was run to its end ({seed})"
+        return f"INCOMPLETE: no violation in {done:,} acquisitions, but rows are missing or cut short ({seed})"
     return f"PASS: no violation in {done:,} acquisitions ({seed})"
 
 

@@ -64,7 +64,7 @@ def remark(row: Row) -> str:
     if row["violations"]:
         said.append(f"{row['violations']:,} violations")
     if row["ended"] in ("failed", "interrupted", "stalled"):
-        said.append({"interrupted": "cut short"}.get(row["ended"], row["ended"]))
+        said.append("cut short" if row["ended"] == "interrupted" else str(row["ended"]))
     if row["killed"]:
         said.append(f"{row['killed']} stuck")
     return ", ".join(said)
@@ -107,7 +107,7 @@ def _rich(result: dict[str, Any], to: IO[str]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for column, visible in zip(COLUMNS, shown, strict=True):
         if visible:
-            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=bool(column.title))
+            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
     before: float | None = None
     for row in result["rows"]:
         if before is not None and row["overcommit"] != before:
