@@ -100,7 +100,7 @@ class NotOwnerError(PylocksError, RuntimeError):
 
 
 class AlreadyOwnerError(PylocksError, RuntimeError):
-    """acquire() by the thread that holds the lock: it would wait for itself."""
+    """acquire() by the thread that holds the lock, or that a signal handler interrupted waiting for it."""
 
 
 def lock_error(code: int, domain: Domain, index: int) -> Exception:
@@ -113,8 +113,8 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
         )
     if code == errno.EDEADLK:
         return AlreadyOwnerError(
-            f"{where} is already held by this thread, which would wait for itself; "
-            "a TicketLock is not recursive."
+            f"{where} is already held by this thread, or waited for by a frame that a signal handler "
+            "interrupted: the thread would wait for itself. A TicketLock is not recursive."
         )
     if code == errno.ESHUTDOWN:
         return ClosedError(f"{where} can't be used: the domain was closed in this process")

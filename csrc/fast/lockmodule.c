@@ -126,45 +126,44 @@ static int wait_in_queue(struct plk_wait *w, PyObject *domain)
 }
 
 /* This thread's first use of the domain: registration may wait for the domain's
- * mutex, so not under the GIL.  0 or -1. */
-static int ensure_seat(struct plk_lock *lock, PyObject *domain)
+ * mutex, so not under the GIL.  NULL: exception set. */
+PLK_COLD static struct plk_seat *first_seat(struct plk_lock *lock, PyObject *domain)
 {
     struct plk_seat *seat;
     int rc;
 
-    if (PLK_LIKELY(plk_seat_of(lock->domain) != NULL))
-        return 0;
     Py_BEGIN_ALLOW_THREADS
     rc = plk_first_use(lock->domain, &seat);
     Py_END_ALLOW_THREADS
     if (rc == 0)
-        return 0;
+        return seat;
     raise_refusal(rc, domain, lock);
-    return -1;
+    return NULL;
+}
+
+static inline struct plk_seat *seat_for(struct plk_lock *lock, PyObject *domain)
+{
+    struct plk_seat *seat = plk_seat_of(lock->domain);
+
+    return PLK_LIKELY(seat != NULL) ? seat : first_seat(lock, domain);
 }
 
 /* 1: acquired, -1: exception set. */
 static inline int acquire_blocking(struct plk_lock *lock, PyObject *domain)
 {
+    struct plk_seat *seat = seat_for(lock, domain);
     struct plk_wait w;
-    int rc;
 
-    if (PLK_UNLIKELY(ensure_seat(lock, domain) != 0))
+    if (PLK_UNLIKELY(seat == NULL))
         return -1;
-    rc = plk_take(lock, &w);
-    if (PLK_LIKELY(rc == 0))
-        return 1;
-    if (rc > 0)
-        return wait_in_queue(&w, domain);
-    raise_refusal(rc, domain, lock);
-    return -1;
+    return PLK_LIKELY(plk_take_seated(lock, seat, &w) == 0) ? 1 : wait_in_queue(&w, domain);
 }
 
 static int acquire_try(struct plk_lock *lock, PyObject *domain)
 {
     int rc;
 
-    if (ensure_seat(lock, domain) != 0)
+    if (seat_for(lock, domain) == NULL)
         return -1;
     rc = plk_trylock(lock);
     if (rc == 0 || rc == -EBUSY)
@@ -179,7 +178,7 @@ static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds
     int main_thread = is_main_thread(), rc;
     struct plk_wait w;
 
-    if (ensure_seat(lock, domain) != 0)
+    if (seat_for(lock, domain) == NULL)
         return -1;
     for (;;) {
         /* Natively this polls, without a ticket, until the pause. */

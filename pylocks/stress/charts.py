@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from . import host, units
 from .results import Row
@@ -55,7 +56,8 @@ def series(result: dict[str, Any]) -> list[Series]:
     for name, rows in by_name.items():
         light, dark = COLOURS[name] if name in COLOURS else next(spare)
         ordered = tuple(sorted(rows, key=lambda row: float(row["overcommit"])))
-        found.append(Series(name, ordered[0]["label"], ordered, light, dark))
+        label = name if ordered[0]["protocol"] else "mp.Lock"  # the whole name is too long to stand beside a line
+        found.append(Series(name, label, ordered, light, dark))
     return found
 
 
@@ -72,7 +74,7 @@ def throughput(axes: Axes, lines: Sequence[Series]) -> None:
         x = [row["overcommit"] for row in line.rows]
         y = [row["acquisitions_per_s"] for row in line.rows]
         axes.plot(x, y, color=line.light, marker="o", markersize=5, linewidth=2, clip_on=False)
-        ends.append((x[-1], y[-1], f"{line.label}  {units.count(y[-1])}/s", line.light))
+        ends.append((x[-1], y[-1], f"{line.label}\n{units.count(y[-1])}/s", line.light))
     factors = sorted({row["overcommit"] for line in lines for row in line.rows})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -104,12 +106,14 @@ def waits(axes: Axes, lines: Sequence[Series]) -> None:
         y.append(y[-1])
         axes.plot(x, y, color=line.light, linewidth=2)
         axes.plot(x[-1], y[-1], color=line.light, marker="o", markersize=5)
-        ends.append((x[-1], y[-1], f"{line.label}  {units.duration(line.top['wait_ns']['max'])}", line.light))
+        ends.append((x[-1], y[-1], f"{line.label}\n{units.duration(line.top['wait_ns']['max'])}", line.light))
         longest, least = max(longest, last), min(least, y[-1])
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(100, max(longest * 2, 1e4))
     axes.set_ylim(least / 3, 1.6)
+    axes.xaxis.set_major_locator(FixedLocator(_decades(2, axes.get_xlim()[1])))
+    axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.duration(x)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.6%}".rstrip("0%").rstrip(".") + " %"))
     for axis in (axes.xaxis, axes.yaxis):
@@ -129,7 +133,7 @@ def shares(axes: Axes, lines: Sequence[Series]) -> None:
         x = range(1, len(counts) + 1)
         y = [count / fair for count in counts]
         axes.plot(x, y, color=line.light, marker="o", markersize=4, linewidth=2, clip_on=False)
-        ends.append((len(counts), y[-1], f"{line.label}  Jain {line.top['jain']:.2f}", line.light))
+        ends.append((len(counts), y[-1], f"{line.label}\nJain {line.top['jain']:.2f}", line.light))
     axes.set_ylim(bottom=0)
     axes.margins(y=0.1)
     most = max((len(line.top["per_process"]) for line in shown), default=1)
@@ -151,12 +155,12 @@ def save_png(result: dict[str, Any], path: str) -> None:
     """All panels side by side, with what they were measured on; OSError if it can't be written."""
     lines = series(result)
     with _style():
-        figure = Figure(figsize=(18, 5.6), facecolor=GROUND)
+        figure = Figure(figsize=(16, 5.2), facecolor=GROUND)
         for number, panel in enumerate(PANELS.values(), 1):
             axes = figure.add_subplot(1, len(PANELS), number)
             _frame(axes)
             panel(axes, lines)
-        figure.subplots_adjust(left=0.045, right=0.905, top=0.88, bottom=0.2, wspace=0.62)
+        figure.subplots_adjust(left=0.045, right=0.935, top=0.87, bottom=0.21, wspace=0.5)
         figure.text(0.012, 0.045, _caption(result), color=FAINT, fontsize=9.5)
         figure.savefig(path, format="png", dpi=130)
 
@@ -164,7 +168,7 @@ def save_png(result: dict[str, Any], path: str) -> None:
 def svg(result: dict[str, Any], name: str) -> str:
     """One panel as SVG to stand in a page, its colours as the page's custom properties."""
     with _style(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure = Figure(figsize=(6.2, 4.1))
+        figure = Figure(figsize=(4.7, 3.6))
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
@@ -172,7 +176,7 @@ def svg(result: dict[str, Any], name: str) -> str:
         lines = series(result)
         PANELS[name](axes, lines)
         axes.set_title("")  # the page has its own
-        figure.subplots_adjust(left=0.105, right=0.69, top=0.97, bottom=0.14)
+        figure.subplots_adjust(left=0.15, right=0.785, top=0.965, bottom=0.145)
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", metadata=nothing)
@@ -236,16 +240,23 @@ def _at(shown: Sequence[Series]) -> str:
     return f"{row['processes']} processes ({units.factor(round(row['overcommit'], 2))})"
 
 
+def _decades(first: int, most: float) -> list[float]:
+    """Powers of ten to write below a panel: all of them, or every other one if there are many."""
+    last = int(math.log10(most))
+    step = 1 if last - first < 4 else 2
+    return [10.0**power for power in range(last, first - 1, -step)]
+
+
 def _ranks(most: int) -> list[int]:
     """Whole numbers to write below the processes: the first, the last, and a few between."""
-    step = next(step for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if most <= 8 * step)
+    step = next(step for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if most <= 5 * step)
     ranks = [1, *range(step, most, step), most] if step > 1 else list(range(1, most + 1))
     return sorted({rank for rank in ranks if rank in (1, most) or most - rank >= step})
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Write each line's name right of the panel at the height of its end, none over another."""
-    least = 0.075  # of the panel's height, between two labels
+    least = 0.15  # of the panel's height, between two labels of two lines
     to_panel = axes.transData + axes.transAxes.inverted()
     placed = sorted(
         ((float(to_panel.transform((x, y))[1]), text, colour) for x, y, text, colour in ends),
@@ -260,13 +271,15 @@ def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         for number in range(len(heights) - 2, -1, -1):
             heights[number] = min(heights[number], heights[number + 1] - least)
     for height, (_, text, colour) in zip(heights, placed, strict=True):
-        axes.text(1.03, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=10.5)
+        axes.text(1.03, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=10.5, linespacing=1.15)
 
 
 def _caption(result: dict[str, Any]) -> str:
     options = result["options"]
+    peer = any(row["protocol"] is None for row in result["rows"])
     return (
         f"pylocks {result['pylocks']} stress, seed {result['seed']}, {options['locks']} lock"
         f"{'s' * (options['locks'] != 1)}, {units.duration(options['cs_ns'])} under the lock and "
         f"{units.duration(options['outside_ns'])} between. {host.line(result['host'])}."
+        + " mp.Lock: multiprocessing.Lock." * peer
     )

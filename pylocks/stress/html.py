@@ -15,7 +15,7 @@ FIGURES = {
     "throughput": (
         "Throughput against overcommit",
         "Acquisitions a second by all processes together. Both axes are logarithmic: "
-        "equal distances are equal factors.",
+        "equal distances are equal factors. mp.Lock is multiprocessing.Lock.",
     ),
     "waits": (
         "How long a waiter waits",
@@ -31,19 +31,18 @@ FIGURES = {
 }
 
 COLUMNS = (
-    ("Processes", "processes"),
-    ("Lock", ""),
-    ("Acquisitions/s", ""),
-    ("Jain", ""),
-    ("Wait p50", ""),
-    ("p99", ""),
-    ("p99.9", ""),
-    ("max", ""),
+    ("Lock", "slow path of pylocks, or the peer"),
+    ("Acquisitions/s", "of all workers together"),
+    ("Jain", "index of fairness among the workers"),
+    ("Wait p50", "half of all waits were no longer"),
+    ("p99", "99 of 100 waits were no longer"),
+    ("p99.9", "999 of 1000 waits were no longer"),
+    ("max", "the longest wait"),
     ("Parks", "times that a waiter went to sleep"),
     ("Kicks", "times that an unlocker woke a waiter"),
     ("CPU s", "of all workers"),
     ("Switches", "context switches of all workers"),
-    ("", ""),
+    ("", "how the row ended, if in any special way"),
 )
 
 CHECKS = (
@@ -85,7 +84,7 @@ def _head(result: dict[str, Any]) -> str:
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(result))
     word, _, rest = verdict_line(result).partition(": ")
     return (
-        f"<header>\n<p class='kicker'>pylocks {escape(result['pylocks'])} · {escape(result['started'][:10])}</p>\n"
+        f'<header>\n<p class="kicker">pylocks {escape(result["pylocks"])} · {escape(result["started"][:10])}</p>\n'
         "<h1>Locks under overcommit</h1>\n"
         f'<p class="verdict {escape(result["verdict"])}"><strong>{escape(word)}</strong> {escape(rest)}</p>\n'
         f'<div class="lead">{said}</div>\n'
@@ -101,17 +100,16 @@ def _figure(result: dict[str, Any], name: str) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     heads = "".join(
-        f'<th scope="col" title="{escape(about)}">{escape(title)}</th>' if about else f'<th scope="col">{escape(title)}</th>'
-        for title, about in COLUMNS
+        f'<th scope="col" title="{escape(about)}">{escape(title)}</th>' for title, about in COLUMNS
     )
     groups: list[tuple[str, list[Row]]] = []
     for row in result["rows"]:
-        title = f"{units.factor(round(row['overcommit'], 2))} overcommit"
+        title = f"{units.factor(round(row['overcommit'], 2))} overcommit, {row['processes']} processes"
         if not groups or groups[-1][0] != title:
             groups.append((title, []))
         groups[-1][1].append(row)
     bodies = "".join(
-        f'<tbody><tr><th scope="rowgroup" colspan="{len(COLUMNS)}">{escape(title)}</th></tr>'
+        f'<tbody><tr><th scope="rowgroup" colspan="{len(COLUMNS)}"><span>{escape(title)}</span></th></tr>'
         + "".join(map(_row, rows))
         + "</tbody>"
         for title, rows in groups
@@ -126,7 +124,6 @@ def _row(row: Row) -> str:
     waits = row["wait_ns"]
     switches = row["context_switches"]
     cells = [
-        str(row["processes"]),
         row["label"],
         units.count(row["acquisitions_per_s"]),
         "–" if row["jain"] is None else f"{row['jain']:.3f}",
@@ -142,7 +139,7 @@ def _row(row: Row) -> str:
         f'<tr class="{state}">'
         + "".join(
             f'<td class="name"><i style="background: var(--{escape(row["slow_path"])})"></i>{escape(cell)}</td>'
-            if number == 1
+            if number == 0
             else f"<td>{escape(cell)}</td>"
             for number, cell in enumerate(cells)
         )
@@ -183,6 +180,12 @@ def _how(result: dict[str, Any]) -> str:
     checks = "".join(f"<dt><code>{escape(kind)}</code></dt><dd>{escape(what)}</dd>" for kind, what in CHECKS)
     return (
         f"<section>\n<h2>How it was run</h2>\n<dl>{described}</dl>\n<p>The same again:</p>\n"
-        f"<pre>{escape(options['command'])}</pre>\n</section>\n"
+        f"<pre>{_command(options['command'])}</pre>\n</section>\n"
         f"<section>\n<h2>What was verified at every acquisition</h2>\n<dl>{checks}</dl>\n</section>"
     )
+
+
+def _command(line: str) -> str:
+    """A command line that a narrow page breaks between options, not within."""
+    first, *rest = line.split(" --")
+    return escape(first) + "".join(f" <span>--{escape(option)}</span>" for option in rest)

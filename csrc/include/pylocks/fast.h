@@ -97,10 +97,15 @@ static inline struct plk_seat *plk_seat_of(const struct plk_domain *domain)
     return &seats[domain->id];
 }
 
-static inline int plk_seat_get(struct plk_domain *domain, struct plk_seat **seat)
+/* The same, registering the thread if need be; what went wrong in *rc. */
+static inline struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
 {
-    *seat = plk_seat_of(domain);
-    return PLK_LIKELY(*seat != NULL) ? 0 : plk_first_use(domain, seat);
+    struct plk_seat *seat = plk_seat_of(domain), *fresh;
+
+    if (PLK_LIKELY(seat != NULL))
+        return seat;
+    *rc = plk_first_use(domain, &fresh);
+    return *rc == 0 ? fresh : NULL;
 }
 
 /* Announce an acquisition before it touches the queue. */
@@ -112,10 +117,28 @@ static inline void plk_announce(struct plk_vcpu *me, uint64_t id)
 }
 
 /* Ticket t is served and mine: become the owner. */
-static inline void plk_enter(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)
+static inline void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t index, uint64_t t)
 {
-    PLK_STORE(&lock->cell->owner, PLK_OWNER(t, seat->index));
-    PLK_STORE_RELEASE(&seat->vcpu->pending, 0); /* owner first: recovery must find one of them */
+    PLK_STORE(&cell->owner, PLK_OWNER(t, index));
+    PLK_STORE_RELEASE(&me->pending, 0); /* owner first: recovery must find one of them */
+}
+
+/* plk_take for a thread that has its seat. */
+static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
+{
+    struct plk_cell *cell = lock->cell;
+    struct plk_vcpu *me = seat->vcpu;
+    uint64_t t, index = seat->index;
+
+    plk_announce(me, lock->id);
+    t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
+    PLK_STORE_RELEASE(&me->ticket, t);
+    if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&cell->head) == t)) {
+        plk_enter(cell, me, index, t);
+        return 0;
+    }
+    *w = (struct plk_wait){lock, seat, t, PLK_FOREVER, PLK_FOREVER, 0, 0};
+    return 1;
 }
 
 /* The first half of an acquisition.  0: entered.  1: queued, and *w is ready
@@ -123,51 +146,37 @@ static inline void plk_enter(struct plk_lock *lock, struct plk_seat *seat, uint6
  * -ENOSPC (no memory left for the segment), -ESHUTDOWN (domain closed). */
 static inline int plk_take(struct plk_lock *lock, struct plk_wait *w)
 {
-    struct plk_seat *seat;
-    uint64_t t;
-    int rc = plk_seat_get(lock->domain, &seat);
+    int rc = 0;
+    struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
 
-    if (PLK_UNLIKELY(rc != 0))
-        return rc;
-    plk_announce(seat->vcpu, lock->id);
-    t = __atomic_fetch_add(&lock->cell->tail, 1, __ATOMIC_SEQ_CST);
-    PLK_STORE_RELEASE(&seat->vcpu->ticket, t);
-    if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&lock->cell->head) == t)) {
-        plk_enter(lock, seat, t);
-        return 0;
-    }
-    w->lock = lock;
-    w->seat = seat;
-    w->ticket = t;
-    w->deadline = PLK_FOREVER;
-    w->pause = PLK_FOREVER;
-    w->rounds = 0;
-    return 1;
+    return PLK_LIKELY(seat != NULL) ? plk_take_seated(lock, seat, w) : rc;
 }
 
 /* Acquire if free.  0, -EBUSY, or an error of plk_take.  Takes no ticket when
  * the lock is busy, so nobody behind is disturbed. */
 static inline int plk_trylock(struct plk_lock *lock)
 {
-    struct plk_seat *seat;
+    int rc = 0;
+    struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
+    struct plk_cell *cell = lock->cell;
+    struct plk_vcpu *me;
     uint64_t t;
-    int rc = plk_seat_get(lock->domain, &seat);
 
-    if (PLK_UNLIKELY(rc != 0))
+    if (PLK_UNLIKELY(seat == NULL))
         return rc;
-    t = PLK_LOAD_ACQUIRE(&lock->cell->head);
-    if (PLK_LOAD(&lock->cell->tail) != t)
+    me = seat->vcpu;
+    t = PLK_LOAD_ACQUIRE(&cell->head);
+    if (PLK_LOAD(&cell->tail) != t)
         return -EBUSY;
-    plk_announce(seat->vcpu, lock->id);
+    plk_announce(me, lock->id);
     /* head never passes tail: if tail is still t, so is head. */
-    if (!__atomic_compare_exchange_n(&lock->cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_RELAXED)) {
-        PLK_STORE_RELEASE(&seat->vcpu->pending, 0);
-        PLK_STORE(&seat->vcpu->held, seat->vcpu->held - 1);
+    if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+        PLK_STORE_RELEASE(&me->pending, 0);
+        PLK_STORE_RELEASE(&me->held, me->held - 1);
         return -EBUSY;
     }
-    PLK_STORE_RELEASE(&seat->vcpu->ticket, t);
-    plk_enter(lock, seat, t);
+    PLK_STORE_RELEASE(&me->ticket, t);
+    plk_enter(cell, me, seat->index, t);
     return 0;
 }
 
@@ -182,10 +191,12 @@ static inline int plk_unlock(struct plk_lock *lock)
 {
     struct plk_seat *seat = plk_seat_of(lock->domain);
     struct plk_cell *cell = lock->cell;
+    struct plk_vcpu *me;
     uint64_t t;
 
     if (PLK_UNLIKELY(seat == NULL))
         return -EPERM;
+    me = seat->vcpu;
     t = PLK_LOAD(&cell->head);
     if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->index)))
         return -EPERM;
@@ -193,7 +204,7 @@ static inline int plk_unlock(struct plk_lock *lock)
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with the fence in plk_park, [K2] with the one in plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_unlock_slow(lock, seat, t + 1);
-    PLK_STORE_RELEASE(&seat->vcpu->held, seat->vcpu->held - 1);
+    PLK_STORE_RELEASE(&me->held, me->held - 1);
     return 0;
 }
 

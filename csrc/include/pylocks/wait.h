@@ -26,7 +26,7 @@ PLK_COLD static int plk_granted(struct plk_wait *w)
     struct plk_cell *cell = w->lock->cell;
     uint64_t t = w->ticket;
 
-    plk_enter(w->lock, w->seat, t);
+    plk_enter(cell, w->seat->vcpu, w->seat->index, t);
     PLK_STORE(&w->seat->vcpu->wait_since, 0);
     if (PLK_LOAD(&cell->slow) != 0 && PLK_LOAD(&cell->tail) == t + 1) {
         PLK_STORE(&cell->slow, 0);
@@ -59,12 +59,26 @@ PLK_COLD static int plk_spin(struct plk_wait *w, uint32_t turns)
     return 0;
 }
 
+/* Would the thread wait for itself?  It holds the lock, or is in a signal
+ * handler that interrupted its own wait for it. */
+static inline int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
+{
+    const struct plk_vcpu *me = w->seat->vcpu;
+    uint32_t i;
+
+    for (i = 0; i < me->depth && i < PLK_PEND_DEPTH; i++) {
+        if (me->outer[i].cell == w->lock->id)
+            return 1;
+    }
+    return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->index);
+}
+
 /* Wait until w's ticket is served.
  *  0           entered
  *  -EINTR      a signal came, or w->pause has: look at signals, set w->pause
  *              anew and call again, or call api->leave
  *  -ETIMEDOUT  w->deadline has come and the ticket is abandoned
- *  -EDEADLK    this thread holds the lock itself; the ticket is abandoned
+ *  -EDEADLK    this thread would wait for itself; the ticket is abandoned
  * While no tombstone is free a ticket can't be abandoned: the timeout comes
  * late then, and the attempt is repeated every PLK_LEAVE_RETRY ns. */
 PLK_COLD static int plk_wait_turn(struct plk_wait *w)
@@ -86,7 +100,7 @@ PLK_COLD static int plk_wait_turn(struct plk_wait *w)
         head = PLK_LOAD_ACQUIRE(&cell->head);
         if (head == w->ticket)
             return plk_granted(w);
-        if (PLK_LOAD(&cell->owner) == PLK_OWNER(head, w->seat->index))
+        if (plk_waits_for_self(w, head))
             return api->leave(w) < 0 ? -EINTR : -EDEADLK;
         /* Spin once a wait; natively, for ever.  Not behind a long queue, and
          * not on a holder that can't be running: both waste the CPU it needs. */
@@ -129,18 +143,18 @@ PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, ui
                                    uint64_t pause)
 {
     const struct plk_api *api = plk_module_self.api;
-    struct plk_seat *seat;
-    int rc = plk_seat_get(lock->domain, &seat);
+    int rc = 0;
+    struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
 
-    if (rc != 0)
+    if (seat == NULL)
         return rc;
     PLK_SITE_FRAME();
     *w = (struct plk_wait){lock, seat, 0, deadline, pause, 0, 0};
     if (lock->domain->protocol == PLK_NATIVE) {
         while ((rc = plk_trylock(lock)) == -EBUSY) {
-            uint64_t head = PLK_LOAD(&lock->cell->head), now = api->now();
+            uint64_t now = api->now();
 
-            if (PLK_LOAD(&lock->cell->owner) == PLK_OWNER(head, seat->index))
+            if (plk_waits_for_self(w, PLK_LOAD(&lock->cell->head)))
                 return -EDEADLK;
             if (now >= deadline)
                 return -ETIMEDOUT;
@@ -153,7 +167,7 @@ PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, ui
     }
     if (seat->left_count != 0 && api->resume(w))
         return 1;
-    rc = plk_take(lock, w);
+    rc = plk_take_seated(lock, seat, w);
     w->deadline = deadline;
     w->pause = pause;
     return rc;
