@@ -45,9 +45,15 @@ def look(root: Path = Path("/")) -> Machine:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
+
+
+def _number(text: str | None) -> int | None:
+    """A whole number, or None for anything else that a file may hold."""
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _hypervisor(root: Path) -> bool:
@@ -63,7 +69,10 @@ def _quota(root: Path) -> float | None:
     """The least CPU quota on the way from this process's control groups to the root."""
     limits = []
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
+        fields = line.split(":", 2)
+        if len(fields) != 3:
+            continue
+        _, controllers, path = fields
         if controllers == "":
             read, mounts = _quota_v2, [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
         elif "cpu" in controllers.split(","):
@@ -81,14 +90,15 @@ def _quota(root: Path) -> float | None:
 
 
 def _quota_v2(group: Path) -> float | None:
-    fields = (_read(group / "cpu.max") or "").split()
-    if len(fields) == 2 and fields[0].isdigit() and int(fields[1]) > 0:
-        return int(fields[0]) / int(fields[1])
-    return None
+    quota, _, period = (_read(group / "cpu.max") or "").strip().partition(" ")
+    return _ratio(_number(quota), _number(period))
 
 
 def _quota_v1(group: Path) -> float | None:
     quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
-    if quota is None or period is None or int(quota) <= 0 or int(period) <= 0:
-        return None
-    return int(quota) / int(period)
+    return _ratio(_number(quota), _number(period))
+
+
+def _ratio(quota: int | None, period: int | None) -> float | None:
+    """CPUs that a quota amounts to; None for "max", -1 and the like."""
+    return quota / period if quota and period else None

@@ -311,11 +311,14 @@ static int lock_is_open(LockObject *self)
 
 static PyObject *lock_locked(LockObject *self, PyObject *unused)
 {
+    struct plk_seat *seat = plk_seat_of(self->lock.domain);
     uint64_t head;
 
     (void)unused;
     if (!lock_is_open(self))
         return NULL;
+    if (self->lock.domain->protocol == PLK_NATIVE && seat != NULL)
+        plk_look_after(&self->lock, seat);
     head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
     return PyBool_FromLong(PLK_LOAD(&self->lock.cell->tail) != head);
 }

@@ -112,6 +112,11 @@ void plk_probe_go(struct plk_probe_control *c)
     syscall(SYS_futex, &c->go, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
+void plk_probe_hold(struct plk_probe_control *c, uint64_t index, int held)
+{
+    __atomic_fetch_add(&plk_probe_lock_at(c, index)->occupants, held ? 1 : UINT64_MAX, __ATOMIC_RELAXED);
+}
+
 uint64_t plk_probe_waiting(struct plk_probe_control *c)
 {
     uint64_t waiting = 0;

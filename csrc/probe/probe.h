@@ -135,6 +135,8 @@ int plk_probe_die_with(int parent);
 
 /* Open the barrier. */
 void plk_probe_go(struct plk_probe_control *c);
+/* Count the caller among the occupants of a lock (1), or no more (0). */
+void plk_probe_hold(struct plk_probe_control *c, uint64_t index, int held);
 /* How many workers wait for a lock. */
 uint64_t plk_probe_waiting(struct plk_probe_control *c);
 /* Wait at the barrier, then do what plk_probe_outside does. */

@@ -56,7 +56,8 @@ def series(result: dict[str, Any]) -> list[Series]:
     for name, rows in by_name.items():
         light, dark = COLOURS[name] if name in COLOURS else next(spare)
         ordered = tuple(sorted(rows, key=lambda row: float(row["overcommit"])))
-        label = name if ordered[0]["protocol"] else "mp.Lock"  # the whole name is too long to stand beside a line
+        # The peer's whole name is too long to stand beside a line.
+        label = name if ordered[0]["protocol"] else "mp.Lock"
         found.append(Series(name, label, ordered, light, dark))
     return found
 
@@ -65,6 +66,11 @@ def highest(lines: Sequence[Series]) -> list[Series]:
     """Those that have a row at the highest overcommit of all."""
     most = max((line.top["overcommit"] for line in lines), default=0)
     return [line for line in lines if line.top["overcommit"] == most]
+
+
+def at(shown: Sequence[Series]) -> str:
+    """The overcommit of the rows shown by waits() and shares(), for titles."""
+    return f"at {units.factor(round(shown[0].top['overcommit'], 2))}" if shown else ""
 
 
 def throughput(axes: Axes, lines: Sequence[Series]) -> None:
@@ -115,11 +121,11 @@ def waits(axes: Axes, lines: Sequence[Series]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(_decades(2, axes.get_xlim()[1])))
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.duration(x)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.6%}".rstrip("0%").rstrip(".") + " %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _percent(y)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("time")
-    axes.set_title(f"Share of waits longer than a time, {_at(shown)}")
+    axes.set_title(f"Share of waits longer than a time, {at(shown)}")
     _label_ends(axes, ends)
 
 
@@ -133,13 +139,14 @@ def shares(axes: Axes, lines: Sequence[Series]) -> None:
         x = range(1, len(counts) + 1)
         y = [count / fair for count in counts]
         axes.plot(x, y, color=line.light, marker="o", markersize=4, linewidth=2, clip_on=False)
-        ends.append((len(counts), y[-1], f"{line.label}\nJain {line.top['jain']:.2f}", line.light))
+        ends.append((len(counts), y[-1], f"{line.label}\nJain {line.top['jain']:.3f}", line.light))
     axes.set_ylim(bottom=0)
     axes.margins(y=0.1)
     most = max((len(line.top["per_process"]) for line in shown), default=1)
     axes.xaxis.set_major_locator(FixedLocator(_ranks(most)))
     axes.set_xlabel("processes, from the one that got least")
-    axes.set_title(f"Times an equal share, {_at(shown)}")
+    axes.set_ylabel("times an equal share")
+    axes.set_title(f"Share of each process, {at(shown)}")
     _label_ends(axes, ends)
 
 
@@ -160,7 +167,7 @@ def save_png(result: dict[str, Any], path: str) -> None:
             axes = figure.add_subplot(1, len(PANELS), number)
             _frame(axes)
             panel(axes, lines)
-        figure.subplots_adjust(left=0.045, right=0.935, top=0.87, bottom=0.21, wspace=0.5)
+        figure.subplots_adjust(left=0.045, right=0.935, top=0.87, bottom=0.21, wspace=0.55)
         figure.text(0.012, 0.045, _caption(result), color=FAINT, fontsize=9.5)
         figure.savefig(path, format="png", dpi=130)
 
@@ -176,6 +183,7 @@ def svg(result: dict[str, Any], name: str) -> str:
         lines = series(result)
         PANELS[name](axes, lines)
         axes.set_title("")  # the page has its own
+        axes.set_ylabel("")
         figure.subplots_adjust(left=0.15, right=0.785, top=0.965, bottom=0.145)
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -233,11 +241,9 @@ def _frame(axes: Axes) -> None:
     axes.tick_params(length=0, which="both")
 
 
-def _at(shown: Sequence[Series]) -> str:
-    if not shown:
-        return "no row"
-    row = shown[0].top
-    return f"{row['processes']} processes ({units.factor(round(row['overcommit'], 2))})"
+def _percent(share: float) -> str:
+    """As many decimals as it takes: 100 %, 0.001 %."""
+    return f"{100 * share:.12f}".rstrip("0").rstrip(".") + " %"
 
 
 def _decades(first: int, most: float) -> list[float]:
@@ -254,24 +260,34 @@ def _ranks(most: int) -> list[int]:
     return sorted({rank for rank in ranks if rank in (1, most) or most - rank >= step})
 
 
-def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Write each line's name right of the panel at the height of its end, none over another."""
-    least = 0.15  # of the panel's height, between two labels of two lines
     to_panel = axes.transData + axes.transAxes.inverted()
     placed = sorted(
         ((float(to_panel.transform((x, y))[1]), text, colour) for x, y, text, colour in ends),
         key=lambda end: end[0],
     )
-    heights = [height for height, _, _ in placed]
-    for number in range(1, len(heights)):
-        heights[number] = max(heights[number], heights[number - 1] + least)
-    over = heights[-1] - 1.0 if heights else 0.0
-    if over > 0:
-        heights[-1] = 1.0
-        for number in range(len(heights) - 2, -1, -1):
-            heights[number] = min(heights[number], heights[number + 1] - least)
+    heights = spread([height for height, _, _ in placed], least=0.155, low=0.05, high=0.95)
     for height, (_, text, colour) in zip(heights, placed, strict=True):
-        axes.text(1.03, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=10.5, linespacing=1.15)
+        label = axes.text(1.03, height, text, color=colour, transform=axes.transAxes, fontsize=10.5)
+        label.set(va="center", linespacing=1.15)
+
+
+def spread(heights: Sequence[float], *, least: float, low: float, high: float) -> list[float]:
+    """Ascending heights moved as little as needed to stand ``least`` apart between low and high.
+
+    Too many to fit stand closer.
+    """
+    moved = list(heights)
+    least = min(least, (high - low) / max(1, len(moved) - 1))
+    for _ in range(200):
+        for number in range(1, len(moved)):
+            lack = least - (moved[number] - moved[number - 1])
+            if lack > 0:
+                moved[number] += lack / 2
+                moved[number - 1] -= lack / 2
+        moved = [min(max(height, low), high) for height in moved]
+    return moved
 
 
 def _caption(result: dict[str, Any]) -> str:
@@ -281,5 +297,6 @@ def _caption(result: dict[str, Any]) -> str:
         f"pylocks {result['pylocks']} stress, seed {result['seed']}, {options['locks']} lock"
         f"{'s' * (options['locks'] != 1)}, {units.duration(options['cs_ns'])} under the lock and "
         f"{units.duration(options['outside_ns'])} between. {host.line(result['host'])}."
-        + " mp.Lock: multiprocessing.Lock." * peer
+        + " mp.Lock: multiprocessing.Lock."
+        * peer
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 from . import charts, host, units
 from .results import Row
-from .summary import finding_lines, sentences, verdict_line
 from .style import CSS
+from .summary import finding_lines, sentences, verdict_line
 from .table import remark
 
 FIGURES = {
@@ -18,13 +18,12 @@ FIGURES = {
         "equal distances are equal factors. mp.Lock is multiprocessing.Lock.",
     ),
     "waits": (
-        "How long a waiter waits",
-        "The share of waits that were longer than a time, with as many processes as were run at most. "
-        "The end of a line is the longest wait. A waiter that had to be killed counts with the time it had "
-        "waited by then.",
+        "How long a waiter waits, {at}",
+        "The share of waits that were longer than a time; both axes are logarithmic. A line ends at the "
+        "longest wait. A waiter that had to be killed counts with the time it had waited by then.",
     ),
     "shares": (
-        "Who got how much",
+        "Who got how much, {at}",
         "Acquisitions of each process as a multiple of an equal share, sorted. "
         "Jain's index is 1 when all got the same, and 1/n when one got everything.",
     ),
@@ -84,7 +83,8 @@ def _head(result: dict[str, Any]) -> str:
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(result))
     word, _, rest = verdict_line(result).partition(": ")
     return (
-        f'<header>\n<p class="kicker">pylocks {escape(result["pylocks"])} · {escape(result["started"][:10])}</p>\n'
+        "<header>\n"
+        f'<p class="kicker">pylocks {escape(result["pylocks"])} · {escape(result["started"][:10])}</p>\n'
         "<h1>Locks under overcommit</h1>\n"
         f'<p class="verdict {escape(result["verdict"])}"><strong>{escape(word)}</strong> {escape(rest)}</p>\n'
         f'<div class="lead">{said}</div>\n'
@@ -94,8 +94,10 @@ def _head(result: dict[str, Any]) -> str:
 
 def _figure(result: dict[str, Any], name: str) -> str:
     title, about = FIGURES[name]
+    title = title.format(at=charts.at(charts.highest(charts.series(result))))
     drawing = charts.svg(result, name).replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
-    return f"<figure>\n<h2>{escape(title)}</h2>\n{drawing}\n<figcaption>{escape(about)}</figcaption>\n</figure>"
+    caption = f"<figcaption>{escape(about)}</figcaption>"
+    return f"<figure>\n<h2>{escape(title)}</h2>\n{drawing}\n{caption}\n</figure>"
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -124,7 +126,6 @@ def _row(row: Row) -> str:
     waits = row["wait_ns"]
     switches = row["context_switches"]
     cells = [
-        row["label"],
         units.count(row["acquisitions_per_s"]),
         "–" if row["jain"] is None else f"{row['jain']:.3f}",
         *(units.duration(waits[level]) for level in ("p50", "p99", "p999", "max")),
@@ -135,16 +136,9 @@ def _row(row: Row) -> str:
         remark(row),
     ]
     state = "bad" if row["violations"] else "stuck" if row["killed"] else ""
-    return (
-        f'<tr class="{state}">'
-        + "".join(
-            f'<td class="name"><i style="background: var(--{escape(row["slow_path"])})"></i>{escape(cell)}</td>'
-            if number == 0
-            else f"<td>{escape(cell)}</td>"
-            for number, cell in enumerate(cells)
-        )
-        + "</tr>"
-    )
+    dot = f'<i style="background: var(--{escape(row["slow_path"])})"></i>'
+    name = f'<td class="name">{dot}{escape(row["label"])}</td>'
+    return f'<tr class="{state}">{name}{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
 
 
 def _notes(result: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument(
         "--outside", type=_duration, default=2000, metavar="NS", help="work between, varied by half (2us)"
     )
-    load.add_argument(
-        "--seconds", type=_seconds, metavar="S", help=f"length of a row (default: {SECONDS:g})"
-    )
+    load.add_argument("--seconds", type=_seconds, metavar="S", help=f"length of a row (default: {SECONDS:g})")
     load.add_argument(
         "--acquisitions",
         type=_whole(1, 2**62),
@@ -108,9 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end a row after so many acquisitions of all processes instead; "
         "with --seconds, at whichever comes first",
     )
-    load.add_argument(
-        "--quick", action="store_true", help=f"all rows, but {QUICK_SECONDS:g} seconds each"
-    )
+    load.add_argument("--quick", action="store_true", help=f"all rows, but {QUICK_SECONDS:g} seconds each")
     load.add_argument(
         "--seed", type=_whole(0, 2**64 - 1), metavar="N", help="for lock choices and outside work (random)"
     )
@@ -242,6 +238,3 @@ def _duration(text: str) -> int:
     if ns > 10_000_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is more than 10 s")
     return ns
-
-
-__all__: Sequence[str] = ("Options", "add_arguments", "from_arguments", "processes_for")

@@ -9,17 +9,18 @@ from .results import LOST_UPDATE, LOST_WAITER, WORKER_DIED, Row, jain, waits_of
 from .shared import MEANING, Sample
 
 if TYPE_CHECKING:
-    from .row import Race
+    from .row import Machine, Race
 
 #: A share of the CPUs that others used, or the hypervisor took, above which a row is doubtful.
 DISTURBED = 0.15
+SHORT = 0.2  #: seconds, below which nothing can be said about others
 FEW = 10  #: acquisitions for each process, below which figures are rough
 
 
-def build(race: Race, machine: tuple[float, float]) -> Row:
+def build(race: Race, before: Machine, after: Machine) -> Row:
     """The row's result, after all of its workers are gone.
 
-    ``machine`` is what row.machine_times said when the row began.
+    ``before`` and ``after`` are the machine when the row began and when it was over.
     """
     plan, crew = race.plan, race.crew
     samples = [race.area.sample(number) for number in range(plan.processes)]
@@ -59,7 +60,7 @@ def build(race: Race, machine: tuple[float, float]) -> Row:
         "violations": sum(violations.values()),
         "violations_by_kind": violations,
         "findings": findings,
-        "warnings": warnings(race, len(unfinished), sum(counts), seconds, cpu_seconds, machine),
+        "warnings": [*doubts(race, len(unfinished), sum(counts)), *disturbances(before, after, cpu_seconds)],
     }
 
 
@@ -102,17 +103,12 @@ def judge(race: Race, samples: list[Sample]) -> tuple[dict[str, int], list[Row]]
         for kind, times in sample.violations.items():
             found[kind] = found.get(kind, 0) + times
         for first in sample.findings:
-            findings.append(
-                {
-                    "kind": first.kind,
-                    "worker": number,
-                    "lock": first.lock,
-                    "got": first.got,
-                    "expected": first.expected,
-                    "at_s": (first.at - race.started) / 1e9,
-                    "text": sample.message if first.kind.endswith("_error") else MEANING[first.kind],
-                }
-            )
+            about: Row = {"kind": first.kind, "worker": number, "lock": first.lock}
+            if first.kind.endswith("_error"):
+                about["text"] = sample.message
+            else:
+                about |= {"got": first.got, "expected": first.expected, "text": MEANING[first.kind]}
+            findings.append({**about, "at_s": (first.at - race.started) / 1e9})
         end = race.crew.ended[number]
         if end.status != 0 and not end.killed:
             found[WORKER_DIED] = found.get(WORKER_DIED, 0) + 1
@@ -157,26 +153,31 @@ def lost_updates(race: Race, samples: list[Sample]) -> int:
     return 0 if -torn <= missing <= 0 else missing
 
 
-def warnings(
-    race: Race, unfinished: int, done: int, seconds: float, cpu_seconds: float, machine: tuple[float, float]
-) -> list[str]:
-    """Reasons to doubt the row's figures, in plain words."""
-    from .row import machine_times
-
-    cpus = len(os.sched_getaffinity(0))
-    busy, stolen = (after - before for before, after in zip(machine, machine_times(), strict=True))
+def doubts(race: Race, unfinished: int, done: int) -> list[str]:
+    """What about the row itself makes its figures rough, in plain words."""
     said = []
     if race.ended == "interrupted":
         said.append("cut short by the user")
     if race.ended == "stalled":
         said.append("nobody acquired anything any more; ended before the acquisitions were made")
     if unfinished:
-        said.append(f"{unfinished} waits had not ended; they count with the time they had lasted")
+        said.append(f"waits that had not ended, and count with the time they had lasted: {unfinished}")
     if done < FEW * race.plan.processes and race.ended == "deadline":
         said.append(f"only {done} acquisitions: rate and percentiles are rough")
+    return said
+
+
+def disturbances(before: Machine, after: Machine, cpu_seconds: float) -> list[str]:
+    """What others did to the row, whose workers used ``cpu_seconds``, in plain words."""
+    seconds = after.at - before.at
+    if seconds < SHORT:
+        return []  # the kernel counts in ticks of up to 10 ms
+    cpus = len(os.sched_getaffinity(0))
+    said = []
+    stolen = after.stolen - before.stolen
     if stolen > DISTURBED * cpus * seconds:
         said.append(f"the hypervisor took {stolen / (cpus * seconds):.0%} of the CPU time")
-    others = busy - stolen - cpu_seconds
+    others = after.busy - before.busy - cpu_seconds
     if others > DISTURBED * cpus * seconds:
         said.append(f"other programs used {others / seconds:.2f} CPUs meanwhile")
     return said

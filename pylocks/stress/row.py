@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psutil
+
 from pylocks._core import lib
 
 from .crew import Crew
@@ -100,13 +102,13 @@ class Race:
         try:
             with self.gate:
                 self._gather()
-                machine = machine_times()
+                machine = Machine.look()
                 self.started = self.area.control.opened = now()
             self._fight()
             self.area.control.stop = 1
             self.stopped = now()
             self._drain()
-            row = build(self, machine)
+            row = build(self, machine, Machine.look())
         finally:
             self.crew.close()
         return row
@@ -214,25 +216,33 @@ class Gate:
     def __enter__(self) -> None:
         for index, lock in enumerate(self._locks):
             lock.acquire()
-            self._area.lock(index).occupants += 1
+            lib.plk_probe_hold(self._area.control, index, 1)
 
     def __exit__(self, *_: object) -> None:
         for index, lock in enumerate(self._locks):
-            self._area.lock(index).occupants -= 1
+            lib.plk_probe_hold(self._area.control, index, 0)
             try:
                 lock.release()
             except Exception as error:
                 self.error = f"{type(error).__name__}: {error}"
 
 
-def machine_times() -> tuple[float, float]:
-    """CPU seconds that the CPUs we may use have been busy, and were stolen from them, since boot."""
-    import psutil
+@dataclass(frozen=True)
+class Machine:
+    """How busy the CPUs that we may use have been since boot, in CPU seconds."""
 
-    times = psutil.cpu_times(percpu=True)
-    ours = [times[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(times)]
-    busy = sum(sum(t) - t.idle - t.iowait - t.guest - t.guest_nice for t in ours)
-    return busy, sum(t.steal for t in ours)
+    at: float  #: time.monotonic()
+    busy: float
+    stolen: float  #: by the hypervisor
+
+    @classmethod
+    def look(cls) -> Machine:
+        """As it is now."""
+        times = psutil.cpu_times(percpu=True)
+        ours = [times[cpu] for cpu in os.sched_getaffinity(0) if cpu < len(times)]
+        stolen = sum(t.steal for t in ours)
+        busy = sum(t.user + t.nice + t.system + t.irq + t.softirq for t in ours)
+        return cls(time.monotonic(), busy, stolen)
 
 
 def tell(message: dict[str, Any]) -> None:

@@ -19,7 +19,8 @@ body {
 }
 main { max-width: 80rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3.5rem); }
 header { max-width: 46rem; }
-h1 { font-size: clamp(1.8rem, 5vw, 2.6rem); line-height: 1.12; letter-spacing: -0.02em; margin: 0.1em 0 0.5em; }
+h1 { font-size: clamp(1.8rem, 5vw, 2.6rem); line-height: 1.12; letter-spacing: -0.02em;
+  margin: 0.1em 0 0.5em; }
 h2 { font-size: 1.1rem; line-height: 1.3; letter-spacing: -0.005em; margin: 0 0 0.6rem; }
 p { margin: 0 0 0.8rem; }
 .kicker { margin: 0; color: var(--faint); font-size: 0.9rem; }
@@ -34,12 +35,14 @@ p { margin: 0 0 0.8rem; }
 figure { margin: 0; }
 figure svg { display: block; width: 100%; height: auto; max-width: 32rem; }
 figure svg text { font-family: inherit !important; }
-figcaption { color: var(--faint); font-size: 0.88rem; line-height: 1.45; max-width: 32rem; margin-top: 0.4rem; }
+figcaption { color: var(--faint); font-size: 0.88rem; line-height: 1.45; max-width: 32rem;
+  margin-top: 0.4rem; }
 section { margin: 0 0 2.4rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; min-width: 100%; }
 th, td { padding: 0.28rem 0.6rem; text-align: right; white-space: nowrap; }
-thead th { color: var(--faint); font-weight: 500; border-bottom: 1px solid var(--faint); vertical-align: bottom; }
+thead th { color: var(--faint); font-weight: 500; border-bottom: 1px solid var(--faint);
+  vertical-align: bottom; }
 tbody th { text-align: left; font-weight: 600; padding: 0.9rem 0 0.28rem; }
 tbody td { border-top: 1px solid var(--grid); }
 th:first-child, td:first-child { padding-left: 0; }
@@ -52,7 +55,8 @@ tr.stuck td:last-child { color: var(--doubt); }
 section.bad h2 { color: var(--bad); }
 ul { margin: 0; padding-left: 1.2rem; max-width: 60rem; }
 li { margin-bottom: 0.25rem; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1.4rem; margin: 0 0 1rem; max-width: 52rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1.4rem; margin: 0 0 1rem;
+  max-width: 52rem; }
 dt { color: var(--faint); } dd { margin: 0; }
 code, pre { font: 0.88em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 pre { background: var(--panel); border-radius: 0.5rem; padding: 0.8rem 1rem; margin: 0; overflow-x: auto; }

@@ -27,8 +27,9 @@ def sentences(result: dict[str, Any]) -> list[str]:
     if native and enlightened:
         said.append(f"{where} {_compared(enlightened, native[0])}.")
     else:
-        rates = [f"{row['label']} made {units.count(row['acquisitions_per_s'])}" for row in top.values()]
-        waits = [_longest(row) for row in top.values()]
+        shown = enlightened or native or peers
+        rates = [f"{row['label']} made {units.count(row['acquisitions_per_s'])}" for row in shown]
+        waits = [_longest(row) for row in shown]
         said.append(f"{where} {_join(rates)} acquisitions a second; the longest wait was {_join(waits)}.")
     if peers and enlightened:
         said.append(_beside(enlightened, peers[0]))
@@ -43,21 +44,23 @@ def verdict_line(result: dict[str, Any]) -> str:
         kinds = ", ".join(f"{kind} {number:,}" for kind, number in result["violations_by_kind"].items())
         return f"FAIL: {result['violations']:,} violations in {done:,} acquisitions ({kinds}; {seed})"
     if result["verdict"] == "incomplete":
-        return f"INCOMPLETE: no violation in {done:,} acquisitions, but rows are missing or cut short ({seed})"
+        return f"INCOMPLETE: no violation in {done:,} acquisitions, but rows are missing ({seed})"
     return f"PASS: no violation in {done:,} acquisitions ({seed})"
 
 
 def finding_lines(result: dict[str, Any], most: int = 5) -> list[str]:
-    """The first violations found, one a line."""
+    """What is known about the violations, one line for each kind in a row of the table."""
     lines = []
     for row in result["rows"]:
-        for finding in row["findings"]:
+        first = {finding["kind"]: finding for finding in reversed(row["findings"])}
+        for kind in row["violations_by_kind"]:
+            finding = first[kind]
             about = ", ".join(
                 f"{key} {value}" for key, value in finding.items() if key not in ("kind", "text", "at_s")
             )
             last = finding["text"].strip().splitlines()[-1] if finding["text"].strip() else ""
             lines.append(
-                f"{row['slow_path']} at {units.factor(row['overcommit'])}: {finding['kind']}: {last}"
+                f"{row['slow_path']} at {units.factor(row['overcommit'])}: {kind}: {last}"
                 + (f" ({about})" if about else "")
             )
     more = len(lines) - most

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import textwrap
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from . import host, units
 from .results import Row
 from .summary import finding_lines, sentences, verdict_line
 
-WIDE = 104  #: terminal columns from which on all columns are shown
+WIDE = 108  #: terminal columns from which on all columns are shown
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def _rich(result: dict[str, Any], to: IO[str]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for column, visible in zip(COLUMNS, shown, strict=True):
         if visible:
-            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
+            # The remark alone may be broken where the terminal is narrow.
+            justify: Literal["left", "right"] = "right" if column.right else "left"
+            table.add_column(column.title, justify=justify, no_wrap=column.title != "")
     before: float | None = None
     for row in result["rows"]:
         if before is not None and row["overcommit"] != before:

@@ -152,6 +152,17 @@ static inline int plk_take(struct plk_lock *lock, struct plk_wait *w)
     return PLK_LIKELY(seat != NULL) ? plk_take_seated(lock, seat, w) : rc;
 }
 
+/* A native unlocker does not look for abandoned tickets; whoever finds the lock
+ * busy does.  Nonzero: head has moved since. */
+PLK_COLD static int plk_look_after(struct plk_lock *lock, struct plk_seat *seat)
+{
+    struct plk_wait w = {lock, seat, PLK_NO_TICKET, PLK_FOREVER, PLK_FOREVER, 0, 0};
+    uint64_t head = PLK_LOAD(&lock->cell->head);
+
+    plk_module_self.api->watch(&w);
+    return PLK_LOAD(&lock->cell->head) != head;
+}
+
 /* Acquire if free.  0, -EBUSY, or an error of plk_take.  Takes no ticket when
  * the lock is busy, so nobody behind is disturbed. */
 static inline int plk_trylock(struct plk_lock *lock)
@@ -166,8 +177,13 @@ static inline int plk_trylock(struct plk_lock *lock)
         return rc;
     me = seat->vcpu;
     t = PLK_LOAD_ACQUIRE(&cell->head);
-    if (PLK_LOAD(&cell->tail) != t)
-        return -EBUSY;
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->tail) != t)) {
+        if (lock->domain->protocol != PLK_NATIVE || !plk_look_after(lock, seat))
+            return -EBUSY;
+        t = PLK_LOAD_ACQUIRE(&cell->head);
+        if (PLK_LOAD(&cell->tail) != t)
+            return -EBUSY;
+    }
     plk_announce(me, lock->id);
     /* head never passes tail: if tail is still t, so is head. */
     if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {

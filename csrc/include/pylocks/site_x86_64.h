@@ -32,15 +32,18 @@ extern const struct plk_site plk_sites_end[] __asm__("__stop_plk_sites")
         "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",     \
         "xmm13", "xmm14", "xmm15" PLK_CLOBBER_AVX512
 
+/* Naming it as an operand keeps a site behind its function's prologue.  At file
+ * scope, because a compiler may take a local one for an uninitialised variable. */
+register unsigned long plk_stack_pointer __asm__("rsp");
+
 /* rax is 0 going in, so that a site patched to a nop "returns" 0. */
 #define PLK_CALL_SITE(which, a, b, c)                                                 \
     __extension__({                                                                   \
         long plk_r = 0;                                                               \
         long plk_a = (long)(a), plk_b = (long)(b), plk_c = (long)(c);                 \
-        register long plk_sp __asm__("rsp");                                          \
         __asm__ volatile("661:\tcall *plk_module_ops+%c[slot](%%rip)\n662:\n"         \
                          PLK_SITE_RECORD                                              \
-                         : "+a"(plk_r), "+D"(plk_a), "+S"(plk_b), "+d"(plk_c), "+r"(plk_sp) \
+                         : "+a"(plk_r), "+D"(plk_a), "+S"(plk_b), "+d"(plk_c), "+r"(plk_stack_pointer) \
                          : [op] "i"(which), [slot] "i"(8 * (which))                   \
                          : PLK_CALL_CLOBBERS);                                        \
         plk_r;                                                                        \

@@ -160,7 +160,6 @@ PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, ui
                 return -ETIMEDOUT;
             if (now >= pause)
                 return -EINTR;
-            api->watch(w);
             PLK_CPU_RELAX();
         }
         return rc;
