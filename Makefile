@@ -25,7 +25,7 @@ stress: $(VENV)/.cli ## real processes fight over real locks; ARGS="--quick" for
 	@$(BIN)/pylocks stress $(ARGS)
 
 test: lint ## lint, type checks and all tests
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -p no:benchmark $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -p no:benchmark $(ARGS)
 
 lint: $(VENV)/.test ## ruff, and mypy --strict on the package
 	@$(BIN)/ruff check --quiet .

@@ -62,9 +62,8 @@ def anonymous(request: Request) -> Attached:
         request.format(fd, decision, where)
         segment.seal(fd)
         raw, found = segment.attach_fd(fd, where)
-    except BaseException:
+    finally:
         os.close(fd)
-        raise
     return Attached(None, 0o600, raw, found, decision)
 
 
@@ -77,10 +76,11 @@ def named(
         try:
             done = _alone(opened, name, request) if opened.alone else _joined(opened, name, request, known)
         except BaseException:
-            os.close(opened.fd)
+            if opened.alone and opened.unfinished():
+                opened.unlink()  # made just now and for nothing; whoever waits for it starts over
             raise
-        if not isinstance(done, Attached):
-            os.close(opened.fd)  # attached here before, or stale and removed
+        finally:
+            os.close(opened.fd)
         if done is not None:
             return done
 
@@ -99,7 +99,7 @@ def _joined(
 
 
 def _alone(opened: segment.Named, name: str, request: Request) -> Attached | None:
-    """Nobody is attached and nobody can be: make, repair or reset.  None: removed as stale."""
+    """Nobody is attached and nobody can be: make, repair or reset.  None: start over."""
     if opened.unfinished():
         if not opened.create:
             raise errors.UnknownDomainError(
@@ -121,7 +121,17 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
         raw, found = segment.attach_fd(opened.fd, opened.where)
         lib.plk_reset(raw, PROTOCOLS[decision.protocol])
     opened.settle()
+    # flock gives up the exclusive lock before it takes the shared one; somebody
+    # may have been alone in between, and have reset what we have just attached.
+    if segment.inspect(opened.fd, opened.where).protocol != decision.protocol:
+        _drop(raw)
+        return None
     return Attached(name, opened.mode, raw, found, decision)
+
+
+def _drop(raw: CData) -> None:
+    lib.plk_segment_put(raw)
+    lib.plk_segment_release(raw)
 
 
 def by_descriptor(uid: bytes, pid: int, fd: int) -> Attached:
@@ -136,22 +146,22 @@ def by_descriptor(uid: bytes, pid: int, fd: int) -> Attached:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise gone
         mine = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         raise gone from None
+    except PermissionError:
+        raise errors.DomainPermissionError(
+            errno.EACCES, f"{where} can't be reached: that process belongs to another user"
+        ) from None
+    except OSError as error:
+        raise segment.not_opened(where, error) from None
     try:
-        if segment.inspect(mine, where).uid != uid:
+        found = segment.inspect(mine, where)
+        if found.uid != uid:
             raise gone
+        decision = process.start("auto", found.protocol, where, found.slow_path)
         raw, found = segment.attach_fd(mine, where)
     except errors.ForeignFileError:
-        os.close(mine)
         raise gone from None
-    except BaseException:
+    finally:
         os.close(mine)
-        raise
-    try:
-        decision = process.start("auto", found.protocol, where, found.slow_path)
-    except BaseException:
-        lib.plk_segment_put(raw)
-        lib.plk_segment_release(raw)
-        raise
     return Attached(None, 0o600, raw, found, decision)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pylocks import attach, errors, segment
 from pylocks._core import ffi, lib
+from pylocks._lock import retire
 from pylocks.ops import PROTOCOLS, process
 from pylocks.views import Owner, Stats, VCpu
 
@@ -96,6 +99,9 @@ class Domain:
 
     def find_cell(self, name: str, create: bool) -> int:
         """Index of the named cell; UnknownLockError, DomainFullError, ValueError."""
+        if not isinstance(name, str):
+            raise TypeError(f"a lock's name is a str, not {type(name).__name__}: {name!r}")
+        self.not_an_array()
         raw = name.encode()
         if not raw or len(raw) > lib.PLK_NAME_MAX:
             raise ValueError(
@@ -112,6 +118,7 @@ class Domain:
 
     def new_cell(self) -> int:
         """Allocate an unnamed cell; DomainFullError."""
+        self.not_an_array()
         with self._using() as s:
             return self._cell(int(lib.plk_cell_new(s)))
 
@@ -206,18 +213,15 @@ class Domain:
         Raises DomainBusyError if a thread of this process holds or waits for a lock of it.  Its
         locks here raise ClosedError from now on.  Again: nothing.
         """
-        with _open_lock, self._guard:
+        with self._guard:
             if self._closed:
                 return
-            rc = lib.plk_retire_all(self._segment)
-            if rc != 0:
+            if retire(lib.plk_segment_address(self._segment)) != 0:
                 raise errors.DomainBusyError(
                     f"{self.describe()} can't be closed: a thread of this process holds or waits "
                     "for one of its locks; release it first"
                 )
-            self._closed = True
-            if _open.get(self.uid) is self:
-                del _open[self.uid]
+            self._closed = True  # and passed over by _attached from now on
             lib.plk_segment_put(self._segment)
 
     def unlink(self) -> None:
@@ -227,7 +231,7 @@ class Domain:
         """
         if self.name is None:
             raise ValueError("an anonymous domain has no name to remove")
-        segment.unlink(self.name)
+        segment.unlink(self.name, self._file)
 
     def token(self) -> Token:
         """What another process needs to attach this domain; ClosedError."""
@@ -242,9 +246,10 @@ class Domain:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # Lock handles hold the Domain, so none is left.  What a thread still holds stays mapped.
-        if not self._released:
+        # At the interpreter's end the kernel does all this, and our modules may be gone.
+        if not self._released and not _finalizing():
             self._released = True
             try:
                 self.close()
@@ -262,9 +267,15 @@ class Domain:
     # ------------------------------------------------------------ inside
 
     _segment: CData
+    _file: tuple[int, int]
     _guard: threading.RLock
     _closed: bool
     _released: bool = True
+
+    def not_an_array(self) -> None:
+        """ValueError if the domain is a LockArray, whose locks are all there already."""
+        if self.is_array:
+            raise ValueError(f"{self.describe()} is a LockArray: its locks have indices, not names")
 
     def describe(self) -> str:
         """For messages."""
@@ -332,8 +343,14 @@ def make(name: str | None, mode: int, create: bool, request: attach.Request) -> 
     with _open_lock:
         if name is None:
             return _adopt(attach.anonymous(request))
-        done = attach.named(name, mode, create, request, _open.get)
+        done = attach.named(name, mode, create, request, _attached)
         return done if isinstance(done, Domain) else _adopt(done)
+
+
+def _attached(uid: bytes) -> Domain | None:
+    """The domain if this process has it open."""
+    domain = _open.get(uid)
+    return None if domain is None or domain._closed else domain
 
 
 def _adopt(made: attach.Attached) -> Domain:
@@ -344,6 +361,7 @@ def _adopt(made: attach.Attached) -> Domain:
     domain.vcpu_limit, domain.lock_limit = made.found.vcpus, made.found.cells
     domain.is_array, domain.is_packed = made.found.array, made.found.stride == PACKED_STRIDE
     domain._segment, domain._guard = made.raw, threading.RLock()
+    domain._file = segment.identity(lib.plk_segment_fd(made.raw))
     domain._closed = domain._released = False
     lib.plk_segment_spin(made.raw, *process.spin_turns())
     _open[domain.uid] = domain
@@ -354,7 +372,7 @@ def from_token(token: Token) -> Domain:
     """The domain that another process (or this one) named by Domain.token(); DomainGoneError."""
     name, uid, pid, fd, mode = token
     with _open_lock:
-        known = _open.get(uid)
+        known = _attached(uid)
         if known is not None:
             return known
         if not name:

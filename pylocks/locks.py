@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +21,7 @@ __all__ = ["LockArray", "TicketLock"]
 POLICIES = ("fifo",)
 
 _default: Domain | None = None
-_default_lock = threading.Lock()
+_default_lock = threading.RLock()  # a signal handler may come this way, too
 # Forks so far: what existed before one may be in use by the child.
 _forks = 0
 
@@ -32,7 +33,7 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     global _default_lock
-    _default_lock = threading.Lock()
+    _default_lock = threading.RLock()
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
@@ -43,7 +44,9 @@ def _default_domain() -> Domain:
     global _default
     with _default_lock:
         if _default is None or _default.closed:
-            _default = Domain()
+            made = Domain()
+            if _default is None or _default.closed:  # else a signal handler was quicker
+                _default = made
         return _default
 
 
@@ -113,9 +116,9 @@ class TicketLock(Lock):
         cell = self.domain.cell(self.index)
         return _from_pickle, (self.domain.token(), self.index, cell.generation, self.name)
 
-    def __del__(self) -> None:
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # The cell can be used again only if nobody else can have come by it.
-        if getattr(self, "_private", None) == _forks:
+        if not _finalizing() and getattr(self, "_private", None) == _forks:
             self.domain.free_cell(self.index)
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ attach: an explicit setting, else the domain's, else by what the machine is.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Mapping
@@ -249,9 +250,8 @@ class _Process:
     """This process's decision, made once."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may come this way, too
         self.decision: Decision | None = None
-        self.patch = "auto"
         self.ns_per_turn = 0.0
 
     def start(self, protocol: str, found: str | None, where: str, slow_path: str | None) -> Decision:
@@ -292,27 +292,35 @@ class _Process:
             wanted = protocol if protocol != "auto" else found or "enlightened"
         self._compare(protocol, found, where, wanted)
         decision = decide(asked, wanted, machine.look(), slow_path)
-        for choice, _ in decision.choices.values():
-            lib.plk_choose(choice.index)
-        rc = lib.plk_apply(patch == "auto")
+        rc = lib.plk_apply([decision.choices[op][0].index for op in _OPS], patch == "auto")
+        if rc == -errno.EBUSY:
+            return self._adopt_applied(protocol, found, where)
         if rc != 0:
-            raise OSError(-rc, f"patching failed: {os.strerror(-rc)}")
-        self.patch = patch
-        self.ns_per_turn = lib.plk_calibrate()
+            raise OSError(-rc, f"the patch table can't be applied: {os.strerror(-rc)}")
         self.decision = decision
         return decision
+
+    def _adopt_applied(self, protocol: str, found: str | None, where: str) -> Decision:
+        """A signal handler was quicker, or has interrupted us before we could say what we did."""
+        applied = {op: _CHOICES[lib.plk_chosen(i)] for i, op in enumerate(_OPS)}
+        mine = applied["lock_spinning"].protocol or "enlightened"
+        self._compare(protocol, found, where, mine)
+        self.decision = decide(applied, mine, machine.look())
+        return self.decision
 
     def spin_turns(self) -> tuple[int, int]:
         """(cpu_relax turns, near) for a domain of this process."""
         assert self.decision is not None
+        if self.ns_per_turn == 0:
+            self.ns_per_turn = lib.plk_calibrate()
         if self.decision.protocol == "native":
             return SPIN_TURNS_NATIVE, 1
         spin = self.decision.spin
-        return int(spin.ns / max(self.ns_per_turn, 0.1)), spin.near
+        return int(spin.ns / self.ns_per_turn), spin.near
 
 
 process = _Process()
-os.register_at_fork(after_in_child=lambda: setattr(process, "lock", threading.Lock()))
+os.register_at_fork(after_in_child=lambda: setattr(process, "lock", threading.RLock()))
 
 # What enum plk_site_status means, in its order.
 _STATUS = (

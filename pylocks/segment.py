@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PREFIX = "/pylocks."
+SHM = "/dev/shm"  # where the C library keeps POSIX shared memory
 # A creator needs milliseconds; one that takes longer is stopped, and the user should know.
 CREATOR_PATIENCE_S = 5.0
 
@@ -136,12 +137,24 @@ def format_fd(fd: int, form: CData, where: str) -> None:
 
 
 def attach_fd(fd: int, where: str) -> tuple[CData, Found]:
-    """Map and validate; the segment takes fd over."""
+    """Map and validate; the mapping has a descriptor of its own, which shares fd's flock."""
     raw, out = ffi.new("struct plk_found *"), ffi.new("struct plk_segment **")
-    rc = lib.plk_attach(fd, 0, out, raw)
+    try:
+        mine = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    except OSError as error:
+        raise not_opened(where, error) from None
+    rc = lib.plk_attach(mine, 0, out, raw)
     if rc != 0:
+        os.close(mine)
         raise refusal(rc, raw, where)
     return out[0], _found(raw)
+
+
+def not_opened(where: str, error: Exception) -> OSError:
+    """An error that says which segment could not be opened."""
+    code = error.errno if isinstance(error, OSError) and error.errno else errno.EMFILE
+    advice = "; close some descriptors or raise the limit (ulimit -n)" if code == errno.EMFILE else ""
+    return OSError(code, f"{where} can't be opened: {os.strerror(code)}{advice}")
 
 
 def open_anonymous() -> int:
@@ -150,10 +163,13 @@ def open_anonymous() -> int:
         return os.memfd_create("pylocks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise
+            raise not_opened("an anonymous domain", error) from None
     # An old kernel or a sandbox: a name that is gone before anybody could see it.
     path = PREFIX + secrets.token_hex(16)
-    shm = posix_ipc.SharedMemory(path, posix_ipc.O_CREX, mode=0o600)
+    try:
+        shm = posix_ipc.SharedMemory(path, posix_ipc.O_CREX, mode=0o600)
+    except (OSError, posix_ipc.Error) as error:
+        raise not_opened("an anonymous domain", error) from None
     posix_ipc.unlink_shared_memory(path)
     return int(shm.fd)
 
@@ -201,15 +217,25 @@ class Named:
             raise errors.DomainPermissionError(
                 errno.EACCES, f"{self.where} belongs to somebody else: its mode does not let this user in"
             ) from None
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                raise errors.ForeignFileError(f"{self.where} is not a regular file") from None
-            raise
+        except (OSError, ValueError, posix_ipc.Error) as error:
+            raise self._not_opened(error) from None
+
+    def _not_opened(self, error: Exception) -> Exception:
+        """What it means that shm_open failed; posix_ipc does not always say."""
+        if os.path.lexists(SHM + self.path) and not os.path.isfile(SHM + self.path):
+            return errors.ForeignFileError(f"{self.where} is not a regular file; it is left as it is")
+        if os.path.islink(SHM + self.path):
+            return errors.ForeignFileError(f"{self.where} is a symbolic link, which is not followed")
+        if isinstance(error, OSError) and error.errno == errno.EROFS:
+            return errors.DomainPermissionError(
+                errno.EROFS, f"{self.where} can't be opened for writing: {SHM} is mounted read-only"
+            )
+        return not_opened(self.where, error)
 
     def _check_owner(self) -> None:
         found = os.fstat(self.fd)
         if not stat.S_ISREG(found.st_mode):
-            raise errors.ForeignFileError(f"{self.where} is not a regular file")
+            raise errors.ForeignFileError(f"{self.where} is not a regular file; it is left as it is")
         mode = stat.S_IMODE(found.st_mode)
         if found.st_uid != os.geteuid() and not self.mode & 0o077:
             raise errors.DomainPermissionError(
@@ -217,6 +243,10 @@ class Named:
                 f"{self.where} belongs to user {found.st_uid}, not to user {os.geteuid()}; to share a "
                 "domain with others, all must ask for it with a mode that lets them in",
             )
+        raw = ffi.new("struct plk_found *")
+        rc = lib.plk_inspect(self.fd, raw)
+        if rc == -lib.PLK_E_FOREIGN:
+            raise refusal(rc, raw, self.where)  # rather than of the mode, which is then its own affair
         if found.st_size == 0 and found.st_uid == os.geteuid():
             os.fchmod(self.fd, self.mode)  # new, so the umask has had its way with it
         elif mode != self.mode:
@@ -260,12 +290,25 @@ class Named:
         posix_ipc.unlink_shared_memory(self.path)
 
 
-def unlink(name: str) -> None:
-    """Remove a domain's name; UnknownDomainError if there is none."""
+def identity(fd: int) -> tuple[int, int]:
+    """Which file it is, whatever its name."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def unlink(name: str, file: tuple[int, int]) -> None:
+    """Remove a domain's name; UnknownDomainError if that file does not have it any more."""
     path = path_of(name)
     try:
+        now = posix_ipc.SharedMemory(path)
+        try:
+            if identity(now.fd) != file:
+                raise posix_ipc.ExistentialError
+        finally:
+            now.close_fd()
         posix_ipc.unlink_shared_memory(path)
     except posix_ipc.ExistentialError:
         raise errors.UnknownDomainError(
-            errno.ENOENT, f"there is no domain {name!r} (/dev/shm{path}) to remove"
+            errno.ENOENT,
+            f"the name of this domain {name!r} (/dev/shm{path}) has been removed already",
         ) from None

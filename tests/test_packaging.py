@@ -23,8 +23,7 @@ from pathlib import Path
 
 import pytest
 
-# Building and installing is a matter of tens of seconds; one worker does all of it, once.
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.timeout(400)  # building and installing takes tens of seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_PRODUCTS = shutil.ignore_patterns(
@@ -49,14 +48,12 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def shipped_sources() -> list[str]:
-    """Paths of the project's own files: what git tracks or would, else (in an sdist) all there are."""
+    """Paths of the project's own files: what git tracks; without it, all but build products."""
     if (ROOT / ".git").exists() and shutil.which("git"):
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, text=True,
-        )  # fmt: skip
-        if listed.returncode == 0:
-            return sorted(name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+        tracked = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+        if tracked:
+            return sorted(tracked)
     names: list[str] = []
     for folder, folders, files in os.walk(ROOT):
         ignored = BUILD_PRODUCTS(folder, [*folders, *files])
@@ -170,9 +167,10 @@ def installed(
 
 
 def test_installed_the_stress_program_runs(installed: Path, tmp_path: Path) -> None:
-    options = ("--quick", "--seconds", "0.1", "--no-progress", "--json", "out.json")
-    run(installed / "pylocks", "stress", *options, cwd=tmp_path)
-    assert json.loads((tmp_path / "out.json").read_text())["violations"] == 0
+    options = ("--quick", "--no-progress", "--json", "out.json")
+    table = run(installed / "pylocks", "stress", *options, cwd=tmp_path)
+    assert "multiprocessing.Lock" in table
+    assert json.loads((tmp_path / "out.json").read_text())["verdict"] == "pass"
 
 
 def test_installed_the_first_example_of_the_readme_runs(installed: Path, tmp_path: Path) -> None:

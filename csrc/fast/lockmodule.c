@@ -606,6 +606,25 @@ static int module_exec(PyObject *module)
     return 0;
 }
 
+/* Through here and not through cffi, which would let other threads acquire
+ * between the look whether anybody holds a lock and the closing. */
+static PyObject *module_retire(PyObject *module, PyObject *address)
+{
+    struct plk_domain *target = PyLong_AsVoidPtr(address);
+
+    (void)module;
+    if (target == NULL)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no domain at address 0");
+    return PyLong_FromLong(plk_module_self.api->retire(target));
+}
+
+static PyMethodDef module_methods[] = {
+    {"retire", module_retire, METH_O,
+     "retire(address, /)\n--\n\n"
+     "Close the domain at that address in this process: 0, or a negative errno (EBUSY: a thread\n"
+     "holds or waits for one of its locks)."},
+    {NULL, NULL, 0, NULL}};
+
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},
 #ifdef Py_mod_multiple_interpreters
                                           {Py_mod_multiple_interpreters,
@@ -618,6 +637,7 @@ static struct PyModuleDef module_def = {
     .m_name = "pylocks._lock",
     .m_doc = "The ticket lock and the lock array as CPython types.",
     .m_size = 0,
+    .m_methods = module_methods,
     .m_slots = module_slots,
 };
 

@@ -284,10 +284,14 @@ int plk_reset(struct plk_segment *s, uint32_t protocol)
     uint32_t i, used = s->header->vcpus_next;
     int rc;
 
-    /* A guard held by the dead gives EOWNERDEAD once and is cleaned up. */
-    rc = plk_guard_lock(s);
+    /* Nobody is left who could hold the guard, whatever its word says. */
+    memset(&s->header->guard, 0, sizeof(s->header->guard));
+    rc = plk_robust_init(&s->header->guard.mutex);
+    if (rc == 0)
+        rc = plk_guard_lock(s);
     if (rc != 0)
         return rc;
+    plk_guard_clean(s);
     for (i = 0; i < used && i < g->vcpus; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 

@@ -25,7 +25,7 @@ int plk_robust_init(pthread_mutex_t *mutex)
     return -rc;
 }
 
-static void plk_guard_clean(struct plk_segment *s)
+void plk_guard_clean(struct plk_segment *s)
 {
     uint32_t i, used = PLK_LOAD(&s->header->vcpus_next);
 
@@ -36,7 +36,8 @@ static void plk_guard_clean(struct plk_segment *s)
         if (PLK_LOAD(&v->state) == PLK_VCPU_CLAIMED)
             PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     }
-    for (i = 0; i < s->geometry.entries; i++) {
+    used = PLK_LOAD(&s->header->entries_next); /* those beyond may not have memory yet */
+    for (i = 0; i < used && i < s->geometry.entries; i++) {
         struct plk_entry *e = &plk_entries(s)[i];
 
         if (PLK_LOAD(&e->state) == PLK_ENTRY_FILLING)

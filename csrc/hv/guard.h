@@ -19,6 +19,9 @@ int plk_robust_init(pthread_mutex_t *mutex);
 int plk_guard_lock(struct plk_segment *s);
 void plk_guard_unlock(struct plk_segment *s);
 
+/* Throw away what a holder that died left half-done; with the guard held. */
+void plk_guard_clean(struct plk_segment *s);
+
 enum plk_life { PLK_LIFE_NONE, PLK_LIFE_ALIVE, PLK_LIFE_DEAD };
 
 /* What the kernel says of the thread that holds a life word. */

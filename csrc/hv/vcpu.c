@@ -293,7 +293,7 @@ static int plk_slot_take(struct plk_vcpu *v)
     return rc;
 }
 
-int plk_enroll(struct plk_domain *domain)
+int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 {
     struct plk_segment *s = plk_segment_of(domain);
     struct plk_seat *seats = plk_thread_seats();
@@ -323,12 +323,27 @@ int plk_enroll(struct plk_domain *domain)
         plk_segment_put(s);
         return rc;
     }
-    seats[s->id] = (struct plk_seat){v, index, NULL, 0, 0};
-    return 0;
+    *seat = &seats[s->id];
+    pthread_mutex_lock(&plk_local);
+    **seat = (struct plk_seat){v, (uint64_t)index + 1, NULL, 0, 0};
+    rc = s->closed ? -ESHUTDOWN : 0; /* closed while we were at it */
+    pthread_mutex_unlock(&plk_local);
+    if (rc != 0)
+        plk_seat_leave(*seat, s);
+    return rc;
 }
 
-int plk_retire_all(struct plk_segment *s)
+struct plk_seat *plk_seat_even_closed(struct plk_domain *domain)
 {
+    struct plk_table *table = plk_once_error == 0 ? pthread_getspecific(plk_key) : NULL;
+    struct plk_seat *seat = table != NULL ? &table->seats[plk_segment_of(domain)->id] : NULL;
+
+    return seat != NULL && seat->vcpu != NULL ? seat : NULL;
+}
+
+int plk_retire_all(struct plk_domain *domain)
+{
+    struct plk_segment *s = plk_segment_of(domain);
     struct plk_seat *mine = plk_thread_seats();
     struct plk_table *table;
     uint32_t id = s->id;

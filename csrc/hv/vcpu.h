@@ -9,11 +9,14 @@ struct plk_seat *plk_thread_seats(void);
 
 /* 0; -EUSERS: every slot is taken by a living thread; -ENOSPC: no memory left
  * for the slot; -ENOMEM; -ESHUTDOWN: the domain was closed in this process. */
-int plk_enroll(struct plk_domain *domain);
+int plk_enroll(struct plk_domain *domain, struct plk_seat **seat);
+
+/* This thread's seat, closed domain or not; NULL: it has none. */
+struct plk_seat *plk_seat_even_closed(struct plk_domain *domain);
 
 /* Forget the domain in every thread of this process.  0; -EBUSY: a thread holds
  * or waits for a lock of it. */
-int plk_retire_all(struct plk_segment *s);
+int plk_retire_all(struct plk_domain *domain);
 
 /* Free vCPU slots whose threads have died and held nothing; how many. */
 int plk_reap(struct plk_segment *s);

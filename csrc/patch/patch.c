@@ -159,33 +159,25 @@ int plk_module_add(struct plk_module *module)
     return 0;
 }
 
-int plk_choose(uint32_t index)
-{
-    const struct plk_choice *c = plk_choice_at(index);
-
-    if (c == NULL)
-        return -EINVAL;
-    if (!plk_choice_available(index))
-        return -ENOTSUP;
-    if (plk_applied)
-        return -EBUSY;
-    plk_choice_of[c->op] = (int32_t)index;
-    return 0;
-}
-
-int plk_apply(int patch)
+int plk_apply(const uint32_t *choices, int patch)
 {
     struct plk_loaded *l;
     int rc = 0, op;
 
-    pthread_mutex_lock(&plk_patch_lock);
-    for (op = 0; op < PLK_OP_COUNT; op++) {
-        if (plk_choice_of[op] < 0)
+    for (op = 0; op < PLK_OP_COUNT && rc == 0; op++) {
+        const struct plk_choice *c = plk_choice_at(choices[op]);
+
+        if (c == NULL || (int)c->op != op)
             rc = -EINVAL;
+        else if (!plk_choice_available(choices[op]))
+            rc = -ENOTSUP;
     }
-    if (plk_applied)
+    pthread_mutex_lock(&plk_patch_lock);
+    if (rc == 0 && plk_applied)
         rc = -EBUSY;
     if (rc == 0) {
+        for (op = 0; op < PLK_OP_COUNT; op++)
+            plk_choice_of[op] = (int32_t)choices[op];
         plk_patching = patch;
         for (l = plk_loaded_first; l != NULL; l = l->next)
             plk_apply_to(l);

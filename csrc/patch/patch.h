@@ -29,14 +29,11 @@ const struct plk_api *plk_core_api(void);
 /* 0 or -ENOMEM; again for a module that is registered already: nothing. */
 int plk_module_add(struct plk_module *module);
 
-/* Choose row `index` of the table for its op.  Before plk_apply; -EBUSY after,
- * -EINVAL, -ENOTSUP. */
-int plk_choose(uint32_t index);
-
-/* Fill every module's table and, if `patch`, rewrite every site; modules that
- * register later follow at once.  Once a process; -EBUSY: done before,
- * -EINVAL: an op has no choice. */
-int plk_apply(int patch);
+/* Choose row choices[op] of the table for each op, fill every module's table
+ * and, if `patch`, rewrite every site; modules that register later follow at
+ * once.  Once a process, all or nothing.  -EBUSY: done before; -EINVAL: a row is
+ * not one of its op; -ENOTSUP: this processor does not have it. */
+int plk_apply(const uint32_t *choices, int patch);
 
 /* The row chosen for the op, or -1. */
 int32_t plk_chosen(uint32_t op);

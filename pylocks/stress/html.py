@@ -51,7 +51,7 @@ CHECKS = (
     ("ticket_order", "each holder's ticket is the one after the last holder's"),
     ("lost_waiter", "whoever waits when the time is over comes out of the queue"),
     ("acquire_error, release_error", "acquire and release raise nothing"),
-    ("worker_died", "no worker ends by itself"),
+    ("worker_died, row_failed", "no worker, and no row, ends by itself"),
 )
 
 

@@ -11,9 +11,7 @@ from .shared import MEANING, Sample
 if TYPE_CHECKING:
     from .row import Machine, Race
 
-#: A share of the CPUs that others used, or the hypervisor took, above which a row is doubtful.
-DISTURBED = 0.15
-SHORT = 0.2  #: seconds, below which nothing can be said about others
+SHORT = 0.2  #: seconds, below which nothing can be said about others: the kernel counts in ticks
 FEW = 10  #: acquisitions for each process, below which figures are rough
 
 
@@ -60,7 +58,8 @@ def build(race: Race, before: Machine, after: Machine) -> Row:
         "violations": sum(violations.values()),
         "violations_by_kind": violations,
         "findings": findings,
-        "warnings": [*doubts(race, len(unfinished), sum(counts)), *disturbances(before, after, cpu_seconds)],
+        **disturbance(before, after, cpu_seconds),
+        "warnings": doubts(race, sum(counts)),
     }
 
 
@@ -153,31 +152,29 @@ def lost_updates(race: Race, samples: list[Sample]) -> int:
     return 0 if -torn <= missing <= 0 else missing
 
 
-def doubts(race: Race, unfinished: int, done: int) -> list[str]:
+def doubts(race: Race, done: int) -> list[str]:
     """What about the row itself makes its figures rough, in plain words."""
     said = []
     if race.ended == "interrupted":
         said.append("cut short by the user")
     if race.ended == "stalled":
         said.append("nobody acquired anything any more; ended before the acquisitions were made")
-    if unfinished:
-        said.append(f"waits that had not ended, and count with the time they had lasted: {unfinished}")
     if done < FEW * race.plan.processes and race.ended == "deadline":
         said.append(f"only {done} acquisitions: rate and percentiles are rough")
     return said
 
 
-def disturbances(before: Machine, after: Machine, cpu_seconds: float) -> list[str]:
-    """What others did to the row, whose workers used ``cpu_seconds``, in plain words."""
+def disturbance(before: Machine, after: Machine, cpu_seconds: float) -> Row:
+    """What others did meanwhile: CPUs that other programs used, and the share of time stolen.
+
+    None for both if the row, whose workers used ``cpu_seconds``, was too short to tell.
+    """
     seconds = after.at - before.at
     if seconds < SHORT:
-        return []  # the kernel counts in ticks of up to 10 ms
+        return {"others_cpus": None, "stolen_share": None}
     cpus = len(os.sched_getaffinity(0))
-    said = []
-    stolen = after.stolen - before.stolen
-    if stolen > DISTURBED * cpus * seconds:
-        said.append(f"the hypervisor took {stolen / (cpus * seconds):.0%} of the CPU time")
-    others = after.busy - before.busy - cpu_seconds
-    if others > DISTURBED * cpus * seconds:
-        said.append(f"other programs used {others / seconds:.2f} CPUs meanwhile")
-    return said
+    others = (after.busy - before.busy - cpu_seconds) / seconds
+    return {
+        "others_cpus": max(0.0, others),
+        "stolen_share": (after.stolen - before.stolen) / (cpus * seconds),
+    }

@@ -10,6 +10,8 @@ from .shared import Sample, bucket, bucket_floor
 
 Row = dict[str, Any]
 SCHEMA = 1
+#: The share of the CPUs above which others disturb a row.
+DISTURBED = 0.15
 
 #: Violations found by looking at the whole row.
 LOST_UPDATE, LOST_WAITER, WORKER_DIED, ROW_FAILED = "lost_update", "lost_waiter", "worker_died", "row_failed"
@@ -81,6 +83,21 @@ def tally(rows: Iterable[Row]) -> dict[str, int]:
         for kind, number in row["violations_by_kind"].items():
             total[kind] = total.get(kind, 0) + number
     return total
+
+
+def warnings(rows: Sequence[Row], cpus: int) -> list[str]:
+    """Reasons to doubt figures: each row's own, and what others did to all of them."""
+    said = [f"{row['label']} at {row['overcommit']:g}x: {text}" for row in rows for text in row["warnings"]]
+    others = [row["others_cpus"] for row in rows if (row["others_cpus"] or 0) > DISTURBED * cpus]
+    if others:
+        said.append(
+            f"other programs used up to {max(others):.2f} CPUs during {len(others)} of {len(rows)} rows"
+        )
+    stolen = [row["stolen_share"] for row in rows if (row["stolen_share"] or 0) > DISTURBED]
+    if stolen:
+        share, number = max(stolen), len(stolen)
+        said.append(f"the hypervisor took up to {share:.0%} of the CPU time of {number} of {len(rows)} rows")
+    return said
 
 
 def verdict(rows: Sequence[Row], planned: int) -> str:

@@ -158,7 +158,7 @@ class Race:
         since = self._progressed = time.monotonic()
         impatient = self.subject.collapses or self.ended == "interrupted"
         while self.crew.reap():
-            if impatient and self.ended != "count" and time.monotonic() - since >= COLLAPSE_GRACE:
+            if impatient and time.monotonic() - since >= COLLAPSE_GRACE:
                 break
             if not self._moved() and time.monotonic() - self._progressed > self._stall:
                 break

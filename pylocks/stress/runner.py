@@ -19,7 +19,7 @@ from typing import Any
 from . import host
 from .options import Options
 from .progress import Progress
-from .results import ROW_FAILED, SCHEMA, Row, tally, verdict
+from .results import ROW_FAILED, SCHEMA, Row, tally, verdict, warnings
 from .row import Plan
 from .shared import loops_per_ns
 from .subjects import Subject, environment
@@ -98,9 +98,7 @@ def run(options: Options, progress: Progress) -> dict[str, Any]:
     result["verdict"] = verdict(rows, len(planned))
     result["violations_by_kind"] = tally(rows)
     result["violations"] = sum(result["violations_by_kind"].values())
-    result["warnings"] = [
-        f"{row['label']} at {row['overcommit']:g}x: {warning}" for row in rows for warning in row["warnings"]
-    ]
+    result["warnings"] = warnings(rows, len(result["host"]["affinity"]))
     result["interrupted"] = interrupts.asked
     return result
 
@@ -208,6 +206,8 @@ def _failed(plan: Plan, subject: Subject, why: str) -> Row:
         "cpu_seconds": 0.0,
         "context_switches": {"voluntary": 0, "involuntary": 0},
         "per_process": [],
+        "others_cpus": None,
+        "stolen_share": None,
         "violations": 1,
         "violations_by_kind": {ROW_FAILED: 1},
         "findings": [{"kind": ROW_FAILED, "text": why}],

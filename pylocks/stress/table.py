@@ -81,7 +81,7 @@ def legend(result: dict[str, Any]) -> list[str]:
     if any(row["protocol"] is None for row in rows):
         said.append("mp: multiprocessing.Lock")
     if any(row["killed"] for row in rows):
-        said.append("stuck: still in the queue when the time was over, and killed")
+        said.append("stuck: killed in the queue when the time was over; the wait counts as far as it went")
     return said
 
 

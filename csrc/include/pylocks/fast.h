@@ -76,25 +76,24 @@ static __thread struct plk_seat *plk_seats PLK_TLS_MODEL __attribute__((unused))
 PLK_COLD static int plk_first_use(struct plk_domain *domain, struct plk_seat **seat)
 {
     const struct plk_api *api = plk_module_self.api;
-    int rc;
 
     if (api == NULL)
         plk_not_registered();
     if (plk_seats == NULL && (plk_seats = api->seats()) == NULL)
         return -ENOMEM;
-    rc = api->enroll(domain);
-    *seat = &plk_seats[domain->id];
-    return rc;
+    return api->enroll(domain, seat);
 }
 
-/* The thread's seat in the domain, or NULL. */
+/* The thread's seat in the domain, or NULL.  id is read once: it changes to
+ * PLK_CLOSED_DOMAIN when another thread closes the domain. */
 static inline struct plk_seat *plk_seat_of(const struct plk_domain *domain)
 {
     struct plk_seat *seats = plk_seats;
+    uint32_t id = PLK_LOAD(&domain->id);
 
-    if (PLK_UNLIKELY(seats == NULL) || PLK_UNLIKELY(seats[domain->id].vcpu == NULL))
+    if (PLK_UNLIKELY(seats == NULL) || PLK_UNLIKELY(seats[id].vcpu == NULL))
         return NULL;
-    return &seats[domain->id];
+    return &seats[id];
 }
 
 /* The same, registering the thread if need be; what went wrong in *rc. */
@@ -117,9 +116,9 @@ static inline void plk_announce(struct plk_vcpu *me, uint64_t id)
 }
 
 /* Ticket t is served and mine: become the owner. */
-static inline void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t index, uint64_t t)
+static inline void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t tag, uint64_t t)
 {
-    PLK_STORE(&cell->owner, PLK_OWNER(t, index));
+    PLK_STORE(&cell->owner, PLK_OWNER(t, tag));
     PLK_STORE_RELEASE(&me->pending, 0); /* owner first: recovery must find one of them */
 }
 
@@ -128,13 +127,13 @@ static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, 
 {
     struct plk_cell *cell = lock->cell;
     struct plk_vcpu *me = seat->vcpu;
-    uint64_t t, index = seat->index;
+    uint64_t t, tag = seat->tag;
 
     plk_announce(me, lock->id);
     t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
     PLK_STORE_RELEASE(&me->ticket, t);
     if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&cell->head) == t)) {
-        plk_enter(cell, me, index, t);
+        plk_enter(cell, me, tag, t);
         return 0;
     }
     *w = (struct plk_wait){lock, seat, t, PLK_FOREVER, PLK_FOREVER, 0, 0};
@@ -192,7 +191,7 @@ static inline int plk_trylock(struct plk_lock *lock)
         return -EBUSY;
     }
     PLK_STORE_RELEASE(&me->ticket, t);
-    plk_enter(cell, me, seat->index, t);
+    plk_enter(cell, me, seat->tag, t);
     return 0;
 }
 
@@ -200,6 +199,15 @@ PLK_COLD static void plk_unlock_slow(struct plk_lock *lock, struct plk_seat *sea
 {
     PLK_SITE_FRAME();
     PLK_UNLOCK_KICK(lock, seat, head);
+}
+
+/* An unlock that finds no seat: the thread never had one, or the domain was
+ * closed between this thread's look at it and its acquisition. */
+PLK_COLD static struct plk_seat *plk_seat_left(struct plk_domain *domain)
+{
+    const struct plk_api *api = plk_module_self.api;
+
+    return api != NULL ? api->seat_left(domain) : NULL;
 }
 
 /* 0, or -EPERM: this thread does not hold the lock. */
@@ -210,11 +218,11 @@ static inline int plk_unlock(struct plk_lock *lock)
     struct plk_vcpu *me;
     uint64_t t;
 
-    if (PLK_UNLIKELY(seat == NULL))
+    if (PLK_UNLIKELY(seat == NULL) && (seat = plk_seat_left(lock->domain)) == NULL)
         return -EPERM;
     me = seat->vcpu;
     t = PLK_LOAD(&cell->head);
-    if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->index)))
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->tag)))
         return -EPERM;
     PLK_STORE_RELEASE(&cell->head, t + 1);
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with the fence in plk_park, [K2] with the one in plk_leave */

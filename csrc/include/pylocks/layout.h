@@ -55,7 +55,7 @@ enum plk_cell_flags {
  *
  *   head == tail               free
  *   head <  tail               ticket `head` holds it or is about to enter
- *   owner == (head, v)         v is inside its critical section
+ *   owner == (head, v + 1)     v is inside its critical section
  *   owner != (head, *)         nobody is inside; a stale owner is never cleared
  *   slow  != 0                 somebody may be parked on, or have abandoned, a
  *                              ticket in (head, tail): the unlocker must look
@@ -70,16 +70,18 @@ enum plk_cell_flags {
 struct plk_cell {
     uint64_t tail;
     uint64_t head;
-    uint64_t owner; /* PLK_OWNER(ticket, vCPU) */
+    uint64_t owner; /* PLK_OWNER(ticket, vCPU index + 1) */
     uint32_t slow;
     uint32_t flags;
 };
 
-/* The low 48 bits of the ticket are enough to compare with head: an owner
- * record 2^48 acquisitions old would have to survive as the last one. */
-#define PLK_OWNER(ticket, vcpu) (((uint64_t)(ticket) << 16) | (uint64_t)(vcpu))
-#define PLK_OWNER_VCPU(owner) ((uint32_t)((owner) & 0xffffu))
-#define PLK_OWNER_VALID(owner, head) (((owner) >> 16) == ((head) & (UINT64_MAX >> 16)))
+/* vCPUs are tagged from 1 on, so that a fresh cell, all zeros, has no owner.  The
+ * low 48 bits of the ticket are enough to compare with head: an owner record
+ * 2^48 acquisitions old would have to survive as the last one. */
+#define PLK_OWNER(ticket, tag) (((uint64_t)(ticket) << 16) | (uint64_t)(tag))
+#define PLK_OWNER_VCPU(owner) ((uint32_t)((owner) & 0xffffu) - 1u) /* index; UINT32_MAX: none */
+#define PLK_OWNER_VALID(owner, head) \
+    (((owner) & 0xffffu) != 0 && ((owner) >> 16) == ((head) & (UINT64_MAX >> 16)))
 
 /* ------------------------------------------------------------------ vCPU */
 

@@ -68,7 +68,7 @@ struct plk_domain {
 /* One thread's registration in one domain: its vCPU, and the tickets it left. */
 struct plk_seat {
     struct plk_vcpu *vcpu; /* NULL: not registered */
-    uint64_t index;        /* of the vCPU in its domain */
+    uint64_t tag;          /* what owner records call it: index of the slot + 1 */
     struct plk_pend *left; /* abandoned tickets that may still stand, private */
     uint32_t left_count, left_room;
 };
@@ -92,8 +92,13 @@ struct plk_api {
     int (*lock_init)(struct plk_lock *lock, struct plk_domain *domain, uint32_t index);
     /* This thread's table of seats, one a domain. NULL: no memory. */
     struct plk_seat *(*seats)(void);
-    /* Register this thread as a vCPU of the domain. */
-    int (*enroll)(struct plk_domain *domain);
+    /* Register this thread as a vCPU of the domain: 0 and its seat, or negative. */
+    int (*enroll)(struct plk_domain *domain, struct plk_seat **seat);
+    /* This thread's seat even if the domain has been closed meanwhile, or NULL. */
+    struct plk_seat *(*seat_left)(struct plk_domain *domain);
+    /* Close the domain for new acquisitions of this process.  0; -EBUSY: a
+     * thread holds or waits for a lock of it. */
+    int (*retire)(struct plk_domain *domain);
     /* CLOCK_MONOTONIC in ns. */
     uint64_t (*now)(void);
     /* Abandon w's ticket.  0: left; 1: the turn had come and was passed on;

@@ -26,7 +26,7 @@ PLK_COLD static int plk_granted(struct plk_wait *w)
     struct plk_cell *cell = w->lock->cell;
     uint64_t t = w->ticket;
 
-    plk_enter(cell, w->seat->vcpu, w->seat->index, t);
+    plk_enter(cell, w->seat->vcpu, w->seat->tag, t);
     PLK_STORE(&w->seat->vcpu->wait_since, 0);
     if (PLK_LOAD(&cell->slow) != 0 && PLK_LOAD(&cell->tail) == t + 1) {
         PLK_STORE(&cell->slow, 0);
@@ -70,7 +70,7 @@ static inline int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
         if (me->outer[i].cell == w->lock->id)
             return 1;
     }
-    return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->index);
+    return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->tag);
 }
 
 /* Wait until w's ticket is served.

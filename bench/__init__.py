@@ -1,0 +1,1 @@
+"""Benchmarks of pylocks beside other locks; see README.md in this directory."""

@@ -1,0 +1,47 @@
+"""What a lock must be to be measured from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+__all__ = ["OPERATIONS", "Lock", "Subject"]
+
+OPERATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "with": "with lock: pass",
+        "pair": "lock.acquire(); lock.release()",
+    }
+)
+"""The operations that are timed: name -> statement about a free `lock`."""
+
+
+class Lock(Protocol):
+    """All that the benchmarks need of a lock."""
+
+    def acquire(self) -> Any: ...
+
+    def release(self) -> Any: ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *exc: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One kind of lock."""
+
+    name: str
+    """As users call it: "threading.Lock"."""
+    meaning: str
+    """In one line, what its user gets."""
+    open: Callable[[], AbstractContextManager[Lock | None]]
+    """Makes a free lock, to be removed without a trace afterwards."""
+    excludes: bool = True
+    """False: it locks nothing, and measures the harness."""
+    statements: Mapping[str, str] = field(default_factory=lambda: OPERATIONS)
+    """What is timed, if it is not OPERATIONS."""
