@@ -16,6 +16,7 @@ C_FILES := $(shell find csrc -name '*.[ch]' -o -name '*.cdef' -o -name '*.py')
 .PHONY: help stress test bench lint sdist wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL: # the stamps share one virtual environment
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile

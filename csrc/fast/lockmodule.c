@@ -54,6 +54,31 @@ static void raise_refusal(int rc, PyObject *domain, const struct plk_lock *lock)
     Py_XDECREF(errors);
 }
 
+/* ------------------------------------------------------------ registration */
+
+/* This thread's first use of the domain: registration may wait for the domain's
+ * mutex, so not under the GIL.  NULL: exception set. */
+PLK_COLD static struct plk_seat *first_seat(struct plk_lock *lock, PyObject *domain)
+{
+    struct plk_seat *seat;
+    int rc;
+
+    Py_BEGIN_ALLOW_THREADS
+    rc = plk_first_use(lock->domain, &seat);
+    Py_END_ALLOW_THREADS
+    if (rc == 0)
+        return seat;
+    raise_refusal(rc, domain, lock);
+    return NULL;
+}
+
+static inline struct plk_seat *seat_for(struct plk_lock *lock, PyObject *domain)
+{
+    struct plk_seat *seat = plk_seat_of(lock->domain);
+
+    return PLK_LIKELY(seat != NULL) ? seat : first_seat(lock, domain);
+}
+
 /* ----------------------------------------------------------------- waiting */
 
 /* Only Python's main thread handles signals: the first thread of the process,
@@ -84,7 +109,9 @@ static void leave_queue(struct plk_wait *w)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Python code runs here and may take other locks: this wait is kept safe. */
+/* Python code runs here and may take other locks, or fork: this wait is kept
+ * safe.  0; -1: exception set; -ECHILD: this is a forked child, which has no
+ * place in the queue (an exception may be set). */
 static int look_at_signals(struct plk_wait *w)
 {
     int rc;
@@ -96,8 +123,22 @@ static int look_at_signals(struct plk_wait *w)
         return -1;
     }
     rc = PyErr_CheckSignals();
-    plk_module_self.api->unnest(w);
-    return rc;
+    return plk_module_self.api->unnest(w) != 0 ? -ECHILD : rc;
+}
+
+/* In a child forked by a signal handler during the wait: queue up as what it
+ * is, another vCPU.  1: acquired, 0: queued, -1: exception set. */
+static int queue_again(struct plk_wait *w, PyObject *domain)
+{
+    struct plk_seat *seat = PyErr_Occurred() ? NULL : seat_for(w->lock, domain);
+    uint64_t deadline = w->deadline;
+    int rc;
+
+    if (seat == NULL)
+        return -1;
+    rc = plk_take_seated(w->lock, seat, w);
+    w->deadline = deadline;
+    return rc == 0;
 }
 
 /* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
@@ -118,34 +159,14 @@ static int wait_in_queue(struct plk_wait *w, PyObject *domain)
             raise_refusal(rc, domain, w->lock);
             return -1;
         }
-        if (look_at_signals(w) != 0) {
+        rc = look_at_signals(w);
+        if (rc == -ECHILD && (rc = queue_again(w, domain)) != 0)
+            return rc;
+        if (rc != 0) {
             leave_queue(w);
             return -1;
         }
     }
-}
-
-/* This thread's first use of the domain: registration may wait for the domain's
- * mutex, so not under the GIL.  NULL: exception set. */
-PLK_COLD static struct plk_seat *first_seat(struct plk_lock *lock, PyObject *domain)
-{
-    struct plk_seat *seat;
-    int rc;
-
-    Py_BEGIN_ALLOW_THREADS
-    rc = plk_first_use(lock->domain, &seat);
-    Py_END_ALLOW_THREADS
-    if (rc == 0)
-        return seat;
-    raise_refusal(rc, domain, lock);
-    return NULL;
-}
-
-static inline struct plk_seat *seat_for(struct plk_lock *lock, PyObject *domain)
-{
-    struct plk_seat *seat = plk_seat_of(lock->domain);
-
-    return PLK_LIKELY(seat != NULL) ? seat : first_seat(lock, domain);
 }
 
 /* 1: acquired, -1: exception set. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "hv/park.h"
+#include "hv/vcpu.h"
 #include "recover/abandon.h"
 
 /* The vCPU's own list of tickets that it left, so that a caller who polls keeps
@@ -138,17 +139,21 @@ int plk_nest(struct plk_wait *w)
 
     if (depth >= PLK_PEND_DEPTH)
         return -ENOSPC;
+    w->forks = plk_forks();
     me->outer[depth] = (struct plk_pend){w->lock->id, w->ticket};
     PLK_STORE_RELEASE(&me->depth, depth + 1); /* kept in the stack before pending falls */
     PLK_STORE_RELEASE(&me->pending, 0);
     return 0;
 }
 
-void plk_unnest(struct plk_wait *w)
+int plk_unnest(struct plk_wait *w)
 {
     struct plk_vcpu *me = w->seat->vcpu;
 
+    if (w->forks != plk_forks())
+        return -ECHILD;
     PLK_STORE_RELEASE(&me->ticket, w->ticket);
     PLK_STORE_RELEASE(&me->pending, w->lock->id); /* back in place before the stack falls */
     PLK_STORE_RELEASE(&me->depth, me->depth - 1);
+    return 0;
 }

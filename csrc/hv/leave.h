@@ -13,6 +13,6 @@ void plk_watch(struct plk_wait *w);
 void plk_serve_next(struct plk_lock *lock, struct plk_seat *seat, uint64_t head);
 
 int plk_nest(struct plk_wait *w);
-void plk_unnest(struct plk_wait *w);
+int plk_unnest(struct plk_wait *w);
 
 #endif

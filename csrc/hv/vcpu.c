@@ -44,6 +44,7 @@ static struct plk_segment *plk_segments[PLK_MAX_DOMAINS];
 static pthread_key_t plk_key;
 static pthread_once_t plk_once = PTHREAD_ONCE_INIT;
 static int plk_once_error;
+static uint32_t plk_fork_count;
 
 static void plk_seat_clear(struct plk_seat *seat)
 {
@@ -106,6 +107,7 @@ static void plk_fork_child(void)
         if (table != mine)
             free(table);
     }
+    plk_fork_count++;
     plk_tables = mine;
     if (mine != NULL) {
         mine->next = NULL;
@@ -113,6 +115,8 @@ static void plk_fork_child(void)
     }
     pthread_mutex_init(&plk_local, NULL);
 }
+
+uint32_t plk_forks(void) { return plk_fork_count; }
 
 static void plk_once_init(void)
 {

@@ -14,6 +14,9 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat);
 /* This thread's seat, closed domain or not; NULL: it has none. */
 struct plk_seat *plk_seat_even_closed(struct plk_domain *domain);
 
+/* How many forks lie between this process and the one that loaded the library. */
+uint32_t plk_forks(void);
+
 /* Forget the domain in every thread of this process.  0; -EBUSY: a thread holds
  * or waits for a lock of it. */
 int plk_retire_all(struct plk_domain *domain);

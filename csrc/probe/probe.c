@@ -182,7 +182,7 @@ void plk_probe_inside(struct plk_probe_control *c, struct plk_probe_worker *w, u
     struct plk_probe_lock *l = plk_probe_lock_at(c, w->lock);
     uint64_t opened = LOAD(&c->opened), last = LOAD(&l->last_ticket), now = plk_probe_now();
     uint64_t waited = now - (w->waiting_since > opened ? w->waiting_since : opened);
-    uint64_t stamp = (w->number + 1) << 44 | (w->acquisitions + 1); /* whose, and which */
+    uint64_t stamp = (w->number + 1) << PLK_PROBE_STAMP_BITS | (w->acquisitions + 1);
     uint64_t part = c->cs_loops / PLK_PROBE_WORDS, counted, others;
 
     if (LOAD(&c->closed) != 0)

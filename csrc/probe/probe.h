@@ -40,6 +40,7 @@
 #define PLK_PROBE_WORDS 8      /* of the torn-write detector: one line */
 #define PLK_PROBE_MESSAGE 240  /* bytes for the text of a worker's first exception */
 #define PLK_PROBE_NO_TICKET UINT64_MAX
+#define PLK_PROBE_STAMP_BITS 44 /* of a stamp for the acquisition; above them, the worker's number + 1 */
 
 /* Wait times are counted in log-linear buckets: exact below 32 ns, then 32
  * buckets for every power of two up to 2^40 ns (18 minutes; longer waits are

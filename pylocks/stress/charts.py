@@ -84,6 +84,9 @@ def throughput(axes: Axes, lines: Sequence[Series]) -> None:
     factors = sorted({row["overcommit"] for line in lines for row in line.rows})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 10 * low:  # too little to have a power of ten in it to write beside the axis
+        axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
     axes.xaxis.set_major_locator(FixedLocator(factors))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.factor(round(x, 2))))
@@ -184,7 +187,7 @@ def svg(result: dict[str, Any], name: str) -> str:
         PANELS[name](axes, lines)
         axes.set_title("")  # the page has its own
         axes.set_ylabel("")
-        figure.subplots_adjust(left=0.15, right=0.785, top=0.965, bottom=0.145)
+        figure.subplots_adjust(left=0.17, right=0.79, top=0.965, bottom=0.145)
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", metadata=nothing)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .results import LOST_UPDATE, LOST_WAITER, WORKER_DIED, Row, jain, waits_of
-from .shared import MEANING, Sample
+from .shared import MEANING, Sample, stamp_text
 
 if TYPE_CHECKING:
     from .row import Machine, Race
@@ -105,6 +105,9 @@ def judge(race: Race, samples: list[Sample]) -> tuple[dict[str, int], list[Row]]
             about: Row = {"kind": first.kind, "worker": number, "lock": first.lock}
             if first.kind.endswith("_error"):
                 about["text"] = sample.message
+            elif first.kind == "torn_write":
+                whose = f"found {stamp_text(first.got)}; expected {stamp_text(first.expected)}"
+                about["text"] = f"{MEANING[first.kind]}: {whose}"
             else:
                 about |= {"got": first.got, "expected": first.expected, "text": MEANING[first.kind]}
             findings.append({**about, "at_s": (first.at - race.started) / 1e9})

@@ -135,6 +135,14 @@ class Area:
         )
 
 
+def stamp_text(stamp: int) -> str:
+    """Whose word it is that stands in a guarded line."""
+    bits = int(lib.PLK_PROBE_STAMP_BITS)
+    if stamp == 0:
+        return "nobody's"
+    return f"worker {(stamp >> bits) - 1}'s, of its acquisition {stamp & ((1 << bits) - 1):,}"
+
+
 def bucket(ns: int) -> int:
     """The number of the bucket that counts a wait of ``ns``."""
     return int(lib.plk_probe_bucket(ns))

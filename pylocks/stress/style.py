@@ -59,9 +59,9 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1.4rem;
   max-width: 52rem; }
 dt { color: var(--faint); } dd { margin: 0; }
 code, pre { font: 0.88em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-pre { background: var(--panel); border-radius: 0.5rem; padding: 0.8rem 1rem; margin: 0; overflow-x: auto; }
+pre { background: var(--panel); border-radius: 0.5rem; padding: 0.8rem 1rem; margin: 0; white-space: normal; }
+pre span { display: inline-block; }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.5rem; }
-  pre { white-space: pre-wrap; } pre span { display: inline-block; white-space: normal; }
 }
 """

@@ -54,7 +54,7 @@ struct plk_wait {
     uint64_t deadline; /* CLOCK_MONOTONIC ns; PLK_FOREVER: none */
     uint64_t pause;    /* return -EINTR at this time, for a look at signals; PLK_FOREVER: never */
     uint32_t rounds;   /* lock_spinning calls made so far in this wait */
-    uint32_t spare;
+    uint32_t forks;    /* of this process when the wait was nested: tells a child */
 };
 #define PLK_FOREVER UINT64_MAX
 

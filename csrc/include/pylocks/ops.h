@@ -109,9 +109,11 @@ struct plk_api {
     /* What waiters of a native domain do for each other: pass over an
      * abandoned ticket at the head of the queue. */
     void (*watch)(struct plk_wait *w);
-    /* Keep w safe while the thread runs code that may take other locks. */
+    /* Keep w safe while the thread runs code that may take other locks: 0, or
+     * -ENOSPC, nested too deeply.  Then back: 0, or -ECHILD in a process forked
+     * meanwhile, where the ticket is the parent's and w must be taken anew. */
     int (*nest)(struct plk_wait *w);
-    void (*unnest)(struct plk_wait *w);
+    int (*unnest)(struct plk_wait *w);
 };
 
 #endif
