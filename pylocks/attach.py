@@ -48,7 +48,7 @@ class Attached:
 
     name: str | None
     mode: int
-    raw: CData
+    holder: CData
     found: segment.Found
     decision: Decision
 
@@ -61,14 +61,14 @@ def anonymous(request: Request) -> Attached:
     try:
         request.format(fd, decision, where)
         segment.seal(fd)
-        raw, found = segment.attach_fd(fd, where)
+        holder, found = segment.attach_fd(fd, where)
     finally:
         os.close(fd)
-    return Attached(None, 0o600, raw, found, decision)
+    return Attached(None, 0o600, holder, found, decision)
 
 
 def named(
-    name: str, mode: int, create: bool, request: Request, known: Callable[[bytes], T | None]
+    name: str, mode: int, create: bool, request: Request, known: Callable[[segment.Key], T | None]
 ) -> Attached | T:
     """The segment of that name, made if need be; `known` finds what this process has attached."""
     while True:
@@ -86,16 +86,16 @@ def named(
 
 
 def _joined(
-    opened: segment.Named, name: str, request: Request, known: Callable[[bytes], T | None]
+    opened: segment.Named, name: str, request: Request, known: Callable[[segment.Key], T | None]
 ) -> Attached | T:
     """Others are attached, or this process is."""
     found = segment.inspect(opened.fd, opened.where)
     decision = process.start(request.protocol, found.protocol, opened.where, found.slow_path)
-    before = known(found.uid)
+    before = known(found.key)
     if before is not None:
         return before
-    raw, found = segment.attach_fd(opened.fd, opened.where)
-    return Attached(name, opened.mode, raw, found, decision)
+    holder, found = segment.attach_fd(opened.fd, opened.where)
+    return Attached(name, opened.mode, holder, found, decision)
 
 
 def _alone(opened: segment.Named, name: str, request: Request) -> Attached | None:
@@ -107,7 +107,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
             )
         decision = process.start(request.protocol, None, opened.where, None)
         request.format(opened.fd, decision, opened.where)
-        raw, found = segment.attach_fd(opened.fd, opened.where)
+        holder, found = segment.attach_fd(opened.fd, opened.where)
     else:
         try:
             found = segment.inspect(opened.fd, opened.where)
@@ -118,25 +118,19 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
             return None
         # Its former users are gone, so it need not keep their protocol.
         decision = process.start(request.protocol, None, opened.where, found.slow_path)
-        raw, found = segment.attach_fd(opened.fd, opened.where)
-        lib.plk_reset(raw, PROTOCOLS[decision.protocol])
+        holder, found = segment.attach_fd(opened.fd, opened.where)
+        lib.plk_reset(holder[0], PROTOCOLS[decision.protocol])
     opened.settle()
     # flock gives up the exclusive lock before it takes the shared one; somebody
     # may have been alone in between, and have reset what we have just attached.
     if segment.inspect(opened.fd, opened.where).protocol != decision.protocol:
-        _drop(raw)
         return None
-    return Attached(name, opened.mode, raw, found, decision)
+    return Attached(name, opened.mode, holder, found, decision)
 
 
-def _drop(raw: CData) -> None:
-    lib.plk_segment_put(raw)
-    lib.plk_segment_release(raw)
-
-
-def by_descriptor(uid: bytes, pid: int, fd: int) -> Attached:
+def by_descriptor(key: segment.Key, pid: int, fd: int) -> Attached:
     """The anonymous segment behind another process's descriptor; DomainGoneError."""
-    where = f"the anonymous domain {uid.hex()[:8]} of process {pid}"
+    where = f"the anonymous domain {key[0].hex()[:8]} of process {pid}"
     path = f"/proc/{pid}/fd/{fd}"
     gone = errors.DomainGoneError(
         f"{where} can't be reached: that process has ended or has closed it. An anonymous lock can "
@@ -156,12 +150,12 @@ def by_descriptor(uid: bytes, pid: int, fd: int) -> Attached:
         raise segment.not_opened(where, error) from None
     try:
         found = segment.inspect(mine, where)
-        if found.uid != uid:
+        if found.key != key:
             raise gone
         decision = process.start("auto", found.protocol, where, found.slow_path)
-        raw, found = segment.attach_fd(mine, where)
+        holder, found = segment.attach_fd(mine, where)
     except errors.ForeignFileError:
         raise gone from None
     finally:
         os.close(mine)
-    return Attached(None, 0o600, raw, found, decision)
+    return Attached(None, 0o600, holder, found, decision)

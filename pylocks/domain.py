@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable
 from dataclasses import fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Domain", "Token", "from_token"]
 
-Token = tuple[str, bytes, int, int, int]
-"""(name or "", uid, pid, descriptor, mode): how another process finds a domain."""
+Token = tuple[str, segment.Key, int, int, int]
+"""(name or "", key, pid, descriptor, mode): how another process finds a domain."""
 
 
 PACKED_STRIDE = 32
 
-_open: weakref.WeakValueDictionary[bytes, Domain] = weakref.WeakValueDictionary()
+_open: weakref.WeakValueDictionary[segment.Key, Domain] = weakref.WeakValueDictionary()
 _open_lock = threading.RLock()
 
 
@@ -50,7 +48,7 @@ class Domain:
     name: str | None
     protocol: str
     slow_path: str
-    uid: bytes
+    key: segment.Key
     vcpu_limit: int
     lock_limit: int
     mode: int
@@ -87,7 +85,8 @@ class Domain:
     def _names(self) -> list[tuple[str, int]]:
         found = []
         text, length = ffi.new("char[]", int(lib.PLK_NAME_MAX)), ffi.new("uint32_t *")
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             entry = 0
             while (index := lib.plk_name_at(s, entry, text, length)) != -errno.ERANGE:
                 if index == -lib.PLK_E_CORRUPT:
@@ -107,7 +106,8 @@ class Domain:
             raise ValueError(
                 f"a lock's name is 1 to {lib.PLK_NAME_MAX} bytes of UTF-8, not {len(raw)}: {name!r}"
             )
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             index = int(lib.plk_name_find(s, raw, len(raw), create))
         if index == -errno.ENOENT:
             known = ", ".join(repr(n) for n, _ in self._names()[:10]) or "none"
@@ -119,7 +119,8 @@ class Domain:
     def new_cell(self) -> int:
         """Allocate an unnamed cell; DomainFullError."""
         self.not_an_array()
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             return self._cell(int(lib.plk_cell_new(s)))
 
     def _cell(self, index: int) -> int:
@@ -141,7 +142,8 @@ class Domain:
     def cell(self, index: int) -> CData:
         """A copy of the cell's words."""
         view = ffi.new("struct plk_cell_view *")
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             if lib.plk_cell_view(s, index, view) != 0:
                 raise errors.UnknownLockError(f"{self.describe()} has no lock {index}")
         return view
@@ -160,12 +162,14 @@ class Domain:
 
     def _vcpu(self, index: int) -> CData | None:
         view = ffi.new("struct plk_vcpu_view *")
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             return view if lib.plk_vcpu_view(s, index, view) == 0 else None
 
     def vcpus(self) -> tuple[VCpu, ...]:
         """The threads registered now, the dead whose slots are not yet reused among them."""
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             used = lib.plk_vcpus_used(s)
         views = [view for view in map(self._vcpu, range(used)) if view is not None]
         return tuple(
@@ -187,7 +191,8 @@ class Domain:
         """Sums of the event counters over all vCPUs."""
         sums = dict.fromkeys((f.name for f in fields(Stats)), 0)
         names = [ffi.string(lib.plk_event_name(e)).decode() for e in range(lib.plk_event_count())]
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             used = lib.plk_vcpus_used(s)
         for view in map(self._vcpu, range(used)):
             for event, name in enumerate(names):
@@ -202,9 +207,15 @@ class Domain:
         return self._closed
 
     @property
+    def uid(self) -> bytes:
+        """A random number that tells this domain from any other."""
+        return self.key[0]
+
+    @property
     def address(self) -> int:
         """Where <pylocks.h> finds this domain: a struct plk_domain; ClosedError."""
-        with self._using() as s:
+        with self._guard:
+            s = self._live()
             return int(lib.plk_segment_address(s))
 
     def close(self) -> None:
@@ -231,12 +242,13 @@ class Domain:
         """
         if self.name is None:
             raise ValueError("an anonymous domain has no name to remove")
-        segment.unlink(self.name, self._file)
+        segment.unlink(self.name, self.key)
 
     def token(self) -> Token:
         """What another process needs to attach this domain; ClosedError."""
-        with self._using() as s:
-            return (self.name or "", self.uid, os.getpid(), lib.plk_segment_fd(s), self.mode)
+        with self._guard:
+            s = self._live()
+            return (self.name or "", self.key, os.getpid(), lib.plk_segment_fd(s), self.mode)
 
     def __enter__(self) -> Domain:
         return self
@@ -246,31 +258,20 @@ class Domain:
     ) -> None:
         self.close()
 
-    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Lock handles hold the Domain, so none is left.  What a thread still holds stays mapped.
-        # At the interpreter's end the kernel does all this, and our modules may be gone.
-        if not self._released and not _finalizing():
-            self._released = True
-            try:
-                self.close()
-            except errors.DomainBusyError:
-                return
-            lib.plk_segment_release(self._segment)
-
     def __reduce__(self) -> tuple[Any, ...]:
         return from_token, (self.token(),)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.protocol}, {self.slow_path}"
-        return f"<pylocks.Domain {self.name or 'anonymous'} {self.uid.hex()[:8]}: {state}>"
+        return f"<pylocks.Domain {self.name or 'anonymous'} {self.key[0].hex()[:8]}: {state}>"
 
     # ------------------------------------------------------------ inside
 
+    _holder: CData
+    """Frees the segment with this object, that is, when no lock handle is left either."""
     _segment: CData
-    _file: tuple[int, int]
     _guard: threading.RLock
     _closed: bool
-    _released: bool = True
 
     def not_an_array(self) -> None:
         """ValueError if the domain is a LockArray, whose locks are all there already."""
@@ -279,7 +280,7 @@ class Domain:
 
     def describe(self) -> str:
         """For messages."""
-        return f"domain {self.name!r}" if self.name else f"the anonymous domain {self.uid.hex()[:8]}"
+        return f"domain {self.name!r}" if self.name else f"the anonymous domain {self.key[0].hex()[:8]}"
 
     def describe_lock(self, index: int) -> str:
         """For messages: the lock's name if it has one, else its index."""
@@ -294,25 +295,11 @@ class Domain:
             return "nobody holds it"
         return f"it is held by thread {owner.tid} of process {owner.pid}"
 
-    def _using(self) -> _Using:
-        return _Using(self)
-
-
-class _Using:
-    """The open segment, kept open meanwhile; ClosedError."""
-
-    def __init__(self, domain: Domain) -> None:
-        self.domain = domain
-
-    def __enter__(self) -> CData:
-        self.domain._guard.acquire()
-        if self.domain._closed:
-            self.domain._guard.release()
-            raise errors.ClosedError(f"{self.domain.describe()} was closed in this process")
-        return self.domain._segment
-
-    def __exit__(self, *exc: object) -> None:
-        self.domain._guard.release()
+    def _live(self) -> CData:
+        """The open segment; ClosedError.  With _guard held, as long as it is used."""
+        if self._closed:
+            raise errors.ClosedError(f"{self.describe()} was closed in this process")
+        return self._segment
 
 
 def _after_fork() -> None:
@@ -347,41 +334,40 @@ def make(name: str | None, mode: int, create: bool, request: attach.Request) -> 
         return done if isinstance(done, Domain) else _adopt(done)
 
 
-def _attached(uid: bytes) -> Domain | None:
+def _attached(key: segment.Key) -> Domain | None:
     """The domain if this process has it open."""
-    domain = _open.get(uid)
+    domain = _open.get(key)
     return None if domain is None or domain._closed else domain
 
 
 def _adopt(made: attach.Attached) -> Domain:
     """The Domain object of a freshly mapped segment."""
     domain = object.__new__(Domain)
-    domain.name, domain.uid, domain.mode = made.name, made.found.uid, made.mode
+    domain.name, domain.key, domain.mode = made.name, made.found.key, made.mode
     domain.protocol, domain.slow_path = made.decision.protocol, made.decision.slow_path
     domain.vcpu_limit, domain.lock_limit = made.found.vcpus, made.found.cells
     domain.is_array, domain.is_packed = made.found.array, made.found.stride == PACKED_STRIDE
-    domain._segment, domain._guard = made.raw, threading.RLock()
-    domain._file = segment.identity(lib.plk_segment_fd(made.raw))
-    domain._closed = domain._released = False
-    lib.plk_segment_spin(made.raw, *process.spin_turns())
-    _open[domain.uid] = domain
+    domain._holder, domain._segment = made.holder, made.holder[0]
+    domain._guard, domain._closed = threading.RLock(), False
+    lib.plk_segment_spin(domain._segment, *process.spin_turns())
+    _open[domain.key] = domain
     return domain
 
 
 def from_token(token: Token) -> Domain:
     """The domain that another process (or this one) named by Domain.token(); DomainGoneError."""
-    name, uid, pid, fd, mode = token
+    name, key, pid, fd, mode = token
     with _open_lock:
-        known = _attached(uid)
+        known = _attached(key)
         if known is not None:
             return known
         if not name:
-            return _adopt(attach.by_descriptor(uid, pid, fd))
-        gone = f"domain {name!r} {uid.hex()[:8]} is gone: "
+            return _adopt(attach.by_descriptor(key, pid, fd))
+        gone = f"domain {name!r} {key[0].hex()[:8]} is gone: "
         try:
             domain = make(name, mode, False, attach.Request(1, 1, "auto"))
         except errors.UnknownDomainError:
             raise errors.DomainGoneError(gone + "its name has been removed") from None
-        if domain.uid != uid:
+        if domain.key != key:
             raise errors.DomainGoneError(gone + "another one has been created under its name")
         return domain

@@ -6,12 +6,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from pylocks import errors
 from pylocks._core import lib
-from pylocks._lock import Array, Lock
+from pylocks._lock import Array, Lock, Within
 from pylocks.attach import Request
 from pylocks.domain import Domain, Token, from_token, make
 from pylocks.views import Owner
@@ -102,9 +101,9 @@ class TicketLock(Lock):
         lock._private = _forks if name is None else None
         return lock
 
-    def within(self, seconds: float) -> _Within:
+    def within(self, seconds: float) -> Within:
         """`with lock.within(0.5):` raises TimeoutError rather than enter without the lock."""
-        return _Within(self, seconds)
+        return Within(self, seconds)
 
     @property
     def owner(self) -> Owner | None:
@@ -132,25 +131,6 @@ class TicketLock(Lock):
             f"<pylocks.TicketLock {what}: held by thread {owner.tid} of process {owner.pid}, "
             f"{self.waiters} waiting>"
         )
-
-
-class _Within:
-    """A lock with a time limit on entering."""
-
-    __slots__ = ("_lock", "_seconds")
-
-    def __init__(self, lock: TicketLock, seconds: float) -> None:
-        self._lock, self._seconds = lock, seconds
-
-    def __enter__(self) -> TicketLock:
-        if not self._lock.acquire(timeout=self._seconds):
-            raise TimeoutError(f"{self._lock!r} was not acquired within {self._seconds} s")
-        return self._lock
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
 
 def _domain_for_name(name: str, create: bool) -> Domain:

@@ -34,11 +34,15 @@ SHM = "/dev/shm"  # where the C library keeps POSIX shared memory
 CREATOR_PATIENCE_S = 5.0
 
 
+Key = tuple[bytes, int, int]
+"""(random number in the header, device, inode): a copied file is not the same domain."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """What the header of a segment says of it."""
+    """What a segment is and what its header says of it."""
 
-    uid: bytes
+    key: Key
     protocol: str
     slow_path: str
     vcpus: int
@@ -102,12 +106,12 @@ def inspect(fd: int, where: str) -> Found:
     rc = lib.plk_inspect(fd, raw)
     if rc != 0:
         raise refusal(rc, raw, where)
-    return _found(raw)
+    return _found(fd, raw)
 
 
-def _found(raw: CData) -> Found:
+def _found(fd: int, raw: CData) -> Found:
     return Found(
-        uid=bytes(raw.uid),
+        key=(bytes(raw.uid), *_identity(fd)),
         protocol=PROTOCOL_NAMES[raw.protocol],
         slow_path=ffi.string(raw.slow_path).decode("ascii", "replace"),
         vcpus=raw.vcpus,
@@ -137,17 +141,21 @@ def format_fd(fd: int, form: CData, where: str) -> None:
 
 
 def attach_fd(fd: int, where: str) -> tuple[CData, Found]:
-    """Map and validate; the mapping has a descriptor of its own, which shares fd's flock."""
-    raw, out = ffi.new("struct plk_found *"), ffi.new("struct plk_segment **")
+    """Map and validate; the mapping has a descriptor of its own, which shares fd's flock.
+
+    Returns a struct plk_segment ** that lets go of the segment when it is collected.
+    """
+    raw = ffi.new("struct plk_found *")
+    holder = ffi.gc(ffi.new("struct plk_segment **"), lib.plk_segment_discard)
     try:
         mine = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     except OSError as error:
         raise not_opened(where, error) from None
-    rc = lib.plk_attach(mine, 0, out, raw)
+    rc = lib.plk_attach(mine, 0, holder, raw)
     if rc != 0:
         os.close(mine)
         raise refusal(rc, raw, where)
-    return out[0], _found(raw)
+    return holder, _found(fd, raw)
 
 
 def not_opened(where: str, error: Exception) -> OSError:
@@ -290,19 +298,19 @@ class Named:
         posix_ipc.unlink_shared_memory(self.path)
 
 
-def identity(fd: int) -> tuple[int, int]:
+def _identity(fd: int) -> tuple[int, int]:
     """Which file it is, whatever its name."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
 
 
-def unlink(name: str, file: tuple[int, int]) -> None:
+def unlink(name: str, key: Key) -> None:
     """Remove a domain's name; UnknownDomainError if that file does not have it any more."""
     path = path_of(name)
     try:
         now = posix_ipc.SharedMemory(path)
         try:
-            if identity(now.fd) != file:
+            if _identity(now.fd) != key[1:]:
                 raise posix_ipc.ExistentialError
         finally:
             now.close_fd()

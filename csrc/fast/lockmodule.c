@@ -83,7 +83,16 @@ static inline struct plk_seat *seat_for(struct plk_lock *lock, PyObject *domain)
 
 /* Only Python's main thread handles signals: the first thread of the process,
  * and after a fork the thread that forked, which is then the first. */
-static int is_main_thread(void) { return syscall(SYS_gettid) == getpid(); }
+static __thread int main_thread_known PLK_TLS_MODEL; /* 1: it is, -1: it is not, 0: ask */
+
+static int is_main_thread(void)
+{
+    if (main_thread_known == 0)
+        main_thread_known = syscall(SYS_gettid) == getpid() ? 1 : -1;
+    return main_thread_known > 0;
+}
+
+static void forget_main_thread(void) { main_thread_known = 0; }
 
 static uint64_t next_pause(int main_thread)
 {
@@ -195,14 +204,20 @@ static int acquire_try(struct plk_lock *lock, PyObject *domain)
 
 static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds)
 {
-    uint64_t deadline = plk_module_self.api->now() + (uint64_t)(seconds * NS_PER_S);
-    int main_thread = is_main_thread(), rc;
+    struct plk_seat *seat = seat_for(lock, domain);
+    uint64_t deadline;
     struct plk_wait w;
+    int main_thread, rc;
 
-    if (seat_for(lock, domain) == NULL)
+    if (seat == NULL)
         return -1;
+    /* Free: no call, and the GIL kept.  Not ahead of a ticket of our own. */
+    if (seat->left_count == 0 && plk_trylock(lock) == 0)
+        return 1;
+    deadline = plk_module_self.api->now() + (uint64_t)(seconds * NS_PER_S);
+    main_thread = is_main_thread();
     for (;;) {
-        /* Natively this polls, without a ticket, until the pause. */
+        /* This may poll, without a ticket, until the pause. */
         Py_BEGIN_ALLOW_THREADS
         rc = plk_take_until(lock, &w, deadline, next_pause(main_thread));
         Py_END_ALLOW_THREADS
@@ -470,6 +485,101 @@ static PyType_Spec lock_spec = {"pylocks._lock.Lock", sizeof(LockObject), 0,
                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
                                 lock_slots};
 
+/* ------------------------------------------------------------------ Within */
+
+/* In C, because a signal handler that raises between two bytecodes of a Python
+ * __enter__ would leave the lock held and __exit__ uncalled. */
+typedef struct {
+    PyObject_HEAD
+    LockObject *lock;
+    PyObject *seconds;
+} WithinObject;
+
+/* Within(lock, seconds) */
+static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyType_GetModule(type), *lock, *seconds;
+    PyObject **lock_type = module != NULL ? PyModule_GetState(module) : NULL;
+    WithinObject *self;
+    double value;
+
+    if (lock_type == NULL)
+        return NULL;
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyErr_SetString(PyExc_TypeError, "Within(lock, seconds) takes no keywords");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O!O:Within", *lock_type, &lock, &seconds))
+        return NULL;
+    value = PyFloat_AsDouble(seconds);
+    if (value == -1 && PyErr_Occurred())
+        return NULL;
+    if (!(value >= 0)) {
+        PyErr_Format(PyExc_ValueError, "within() needs seconds >= 0, not %R", seconds);
+        return NULL;
+    }
+    self = (WithinObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->lock = (LockObject *)Py_NewRef(lock);
+    self->seconds = Py_NewRef(seconds);
+    return (PyObject *)self;
+}
+
+static PyObject *within_enter(WithinObject *self, PyObject *unused)
+{
+    int rc = acquire_with(&self->lock->lock, self->lock->domain, 1, self->seconds);
+
+    (void)unused;
+    if (rc > 0)
+        return Py_NewRef((PyObject *)self->lock);
+    if (rc == 0)
+        PyErr_Format(PyExc_TimeoutError, "%R was not acquired within %S s", self->lock, self->seconds);
+    return NULL;
+}
+
+static PyObject *within_exit(WithinObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)args;
+    (void)nargs;
+    return lock_release(self->lock, NULL);
+}
+
+static int within_traverse(WithinObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)self->lock);
+    Py_VISIT(self->seconds);
+    return 0;
+}
+
+static void within_dealloc(WithinObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->lock);
+    Py_CLEAR(self->seconds);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef within_methods[] = {
+    {"__enter__", METHOD(within_enter), METH_NOARGS,
+     "__enter__($self, /)\n--\n\nThe lock, acquired; TimeoutError."},
+    {"__exit__", METHOD(within_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot within_slots[] = {{Py_tp_doc, "A lock with a time limit on entering."},
+                                     {Py_tp_new, within_new},
+                                     {Py_tp_dealloc, within_dealloc},
+                                     {Py_tp_traverse, within_traverse},
+                                     {Py_tp_methods, within_methods},
+                                     {0, NULL}};
+
+static PyType_Spec within_spec = {"pylocks._lock.Within", sizeof(WithinObject), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, within_slots};
+
 /* ------------------------------------------------------------------- Array */
 
 /* The handle of element `key`, made on the stack: an array has a million. */
@@ -611,16 +721,25 @@ static PyType_Spec array_spec = {"pylocks._lock.Array", sizeof(ArrayObject), 0,
 
 static int module_exec(PyObject *module)
 {
-    PyType_Spec *specs[] = {&lock_spec, &array_spec};
+    PyType_Spec *specs[] = {&lock_spec, &array_spec, &within_spec};
+    static int at_fork;
     size_t i;
 
     if (plk_register_python() != 0)
         return -1;
+    if (!at_fork && pthread_atfork(NULL, NULL, forget_main_thread) != 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    at_fork = 1;
     for (i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
         PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
         int rc = type != NULL ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
 
-        Py_XDECREF(type);
+        if (specs[i] == &lock_spec)
+            *(PyObject **)PyModule_GetState(module) = type; /* keeps this reference */
+        else
+            Py_XDECREF(type);
         if (rc != 0)
             return -1;
     }
@@ -653,13 +772,33 @@ static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},
 #endif
                                           {0, NULL}};
 
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    PyObject **lock_type = PyModule_GetState(module);
+
+    if (lock_type != NULL)
+        Py_VISIT(*lock_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    PyObject **lock_type = PyModule_GetState(module);
+
+    if (lock_type != NULL)
+        Py_CLEAR(*lock_type);
+    return 0;
+}
+
 static struct PyModuleDef module_def = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "pylocks._lock",
     .m_doc = "The ticket lock and the lock array as CPython types.",
-    .m_size = 0,
+    .m_size = sizeof(PyObject *), /* the type Lock */
     .m_methods = module_methods,
     .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
 };
 
 PyMODINIT_FUNC PyInit__lock(void) { return PyModuleDef_Init(&module_def); }

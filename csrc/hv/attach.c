@@ -201,6 +201,20 @@ int plk_inspect(int fd, struct plk_found *found)
     return plk_header_check(&page.header, (uint64_t)st.st_size, found);
 }
 
+static int plk_reserve_used(struct plk_segment *s)
+{
+    uint32_t vcpus = s->header->vcpus_next, entries = s->header->entries_next;
+    int rc;
+
+    if (vcpus > s->geometry.vcpus || entries > s->geometry.entries ||
+        s->header->cells_next > s->geometry.cells)
+        return -PLK_E_CORRUPT;
+    rc = vcpus != 0 ? plk_reserve(s, plk_vcpu_at(s, 0), vcpus * sizeof(struct plk_vcpu)) : 0;
+    if (rc == 0 && entries != 0)
+        rc = plk_reserve(s, plk_entries(s), entries * sizeof(struct plk_entry));
+    return rc;
+}
+
 int plk_attach(int fd, uint32_t protocol, struct plk_segment **out, struct plk_found *found)
 {
     struct plk_segment *s;
@@ -229,6 +243,9 @@ int plk_attach(int fd, uint32_t protocol, struct plk_segment **out, struct plk_f
     rc = s->reserved == NULL ? -ENOMEM : plk_header_check(s->header, found->expected_size, found);
     if (rc == 0 && (found->protocol != s->face.protocol || found->expected_size < s->geometry.size))
         rc = -PLK_E_CORRUPT;
+    s->fd = fd;
+    if (rc == 0) /* whoever uses a slot or a name reserves it; a header may lie */
+        rc = plk_reserve_used(s);
     if (rc == 0)
         rc = plk_segment_publish(s);
     if (rc != 0) {
@@ -237,7 +254,6 @@ int plk_attach(int fd, uint32_t protocol, struct plk_segment **out, struct plk_f
         free(s);
         return rc;
     }
-    s->fd = fd;
     *out = s;
     return 0;
 }

@@ -76,12 +76,13 @@ int64_t plk_cell_new(struct plk_segment *s)
 
 int plk_cell_free(struct plk_segment *s, uint32_t index)
 {
-    struct plk_cell *cell = plk_cell_at(s, index);
+    struct plk_cell *cell;
     int rc = plk_guard_lock(s);
 
     if (rc != 0)
         return rc;
-    if (cell == NULL || index >= PLK_LOAD(&s->header->cells_next) ||
+    rc = plk_reserve_cell(s, index, &cell);
+    if (rc != 0 || index >= PLK_LOAD(&s->header->cells_next) ||
         (PLK_LOAD(&cell->flags) & PLK_CELL_ALLOCATED) == 0)
         rc = -EINVAL;
     else if (PLK_LOAD(&cell->head) != PLK_LOAD(&cell->tail))
@@ -187,21 +188,12 @@ int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t ind
 {
     struct plk_segment *s = plk_segment_of(domain);
     struct plk_cell *cell;
-    uint64_t page;
     int rc;
 
     if (s->closed)
         return -ESHUTDOWN;
-    cell = plk_cell_at(s, index);
-    if (cell == NULL)
-        return -EINVAL;
-    page = ((uint64_t)((unsigned char *)cell - s->base) - s->geometry.off_cells) / PLK_PAGE;
-    if (!PLK_LOAD(&s->reserved[page])) {
-        rc = plk_reserve(s, cell, sizeof(*cell));
-        if (rc != 0)
-            return rc;
-        PLK_STORE(&s->reserved[page], 1);
-    }
-    *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1};
-    return 0;
+    rc = plk_reserve_cell(s, index, &cell);
+    if (rc == 0)
+        *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1};
+    return rc;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define NS_PER_S 1000000000ull
+#define PLK_NAP_NS 1000000ull
 
 uint64_t plk_now(void)
 {
@@ -68,6 +69,17 @@ int plk_futex_wake(uint32_t *word, uint32_t bits)
     if (error != ENOSYS && error != EPERM && error != ENOMEM)
         plk_futex_bug("wake", error);
     return 0;
+}
+
+void plk_nap(uint64_t until)
+{
+    uint64_t end = plk_now() + PLK_NAP_NS;
+    struct timespec ts;
+
+    if (until < end)
+        end = until;
+    ts = (struct timespec){(time_t)(end / NS_PER_S), (long)(end % NS_PER_S)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL); /* a signal may cut it short */
 }
 
 int plk_futex_works(void)

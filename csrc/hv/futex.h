@@ -19,6 +19,9 @@ enum plk_sleep plk_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, uin
 /* Wake all sleepers on the word that share a bit; how many there were. */
 int plk_futex_wake(uint32_t *word, uint32_t bits);
 
+/* Sleep for a millisecond at most, and not beyond the CLOCK_MONOTONIC time. */
+void plk_nap(uint64_t until);
+
 /* 1: this kernel has the futex calls that parking needs. */
 int plk_futex_works(void);
 

@@ -121,6 +121,15 @@ int plk_resume(struct plk_wait *w)
     return 0;
 }
 
+int plk_crowded(struct plk_domain *domain)
+{
+    struct plk_segment *s = plk_segment_of(domain);
+
+    /* Three quarters full: the 32 places of a new tombstone are all taken once in
+     * ten thousand times. */
+    return PLK_LOAD(&s->header->tombs_live) >= s->geometry.tombs / 4 * 3;
+}
+
 void plk_watch(struct plk_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);

@@ -7,6 +7,7 @@
 int plk_leave(struct plk_wait *w);
 int plk_resume(struct plk_wait *w);
 void plk_watch(struct plk_wait *w);
+int plk_crowded(struct plk_domain *domain);
 
 /* The unlocker's half: ticket `head` is served now; pass over abandoned
  * tickets and kick the first that somebody waits for. */

@@ -13,3 +13,19 @@ int plk_reserve(struct plk_segment *s, const void *at, size_t size)
     while (rc == EINTR);
     return -rc;
 }
+
+int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **cell)
+{
+    uint64_t page = (uint64_t)index * s->geometry.stride / PLK_PAGE;
+    int rc;
+
+    *cell = plk_cell_at(s, index);
+    if (*cell == NULL)
+        return -EINVAL;
+    if (PLK_LOAD(&s->reserved[page]))
+        return 0;
+    rc = plk_reserve(s, *cell, sizeof(**cell));
+    if (rc == 0)
+        PLK_STORE(&s->reserved[page], 1);
+    return rc;
+}

@@ -157,12 +157,26 @@ struct plk_segment *plk_segment_by_id(uint32_t id)
     return id < PLK_MAX_DOMAINS ? plk_segments[id] : NULL;
 }
 
-int plk_segment_publish(struct plk_segment *s)
+/* Let go of what this thread still holds of domains that were closed meanwhile,
+ * so that their mappings and ids come free. */
+static void plk_seats_sweep(struct plk_seat *seats)
 {
     uint32_t i;
 
-    if (plk_thread_seats() == NULL)
+    for (i = 0; i < PLK_MAX_DOMAINS; i++) {
+        if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed))
+            plk_seat_leave(&seats[i], plk_segments[i]);
+    }
+}
+
+int plk_segment_publish(struct plk_segment *s)
+{
+    struct plk_seat *seats = plk_thread_seats();
+    uint32_t i;
+
+    if (seats == NULL)
         return -ENOMEM;
+    plk_seats_sweep(seats);
     pthread_mutex_lock(&plk_local);
     for (i = 0; i < PLK_MAX_DOMAINS && plk_segments[i] != NULL; i++)
         ;
@@ -174,25 +188,27 @@ int plk_segment_publish(struct plk_segment *s)
     return i < PLK_MAX_DOMAINS ? 0 : -EMFILE;
 }
 
-/* Called with plk_local held; drops it. */
+/* Called with plk_local held; drops it.
+ *
+ * When the last reference goes, the file does, but not the addresses: handles
+ * may still be asked whether they are locked, by threads and signal handlers
+ * that have looked at `closed` just before.  They read zeros from now on, until
+ * no handle is left. */
 static void plk_segment_settle(struct plk_segment *s)
 {
-    unsigned char *base = NULL;
-    int gone = 0;
+    int gone = s->references == 0 && s->released;
 
-    if (s->references == 0) {
-        base = s->base;
-        s->base = NULL;
-        gone = s->released;
-        if (gone)
-            plk_segments[s->id] = NULL; /* not before: handles index seats by this id */
-    }
-    pthread_mutex_unlock(&plk_local);
-    if (base != NULL) {
-        munmap(base, s->geometry.size);
+    if (s->references == 0 && s->fd >= 0) {
+        mmap(s->base, s->geometry.size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
         close(s->fd);
+        s->fd = -1;
     }
+    if (gone)
+        plk_segments[s->id] = NULL; /* not before: handles index seats by this id */
+    pthread_mutex_unlock(&plk_local);
     if (gone) {
+        munmap(s->base, s->geometry.size);
         free(s->reserved);
         free(s);
     }
@@ -205,8 +221,18 @@ void plk_segment_put(struct plk_segment *s)
     plk_segment_settle(s);
 }
 
-void plk_segment_release(struct plk_segment *s)
+void plk_segment_discard(struct plk_segment **holder)
 {
+    struct plk_segment *s = *holder;
+
+    *holder = NULL;
+    if (s == NULL)
+        return;
+    if (!s->closed) {
+        if (plk_retire_all(&s->face) != 0)
+            return; /* a thread holds a lock whose handles are gone: it stays mapped */
+        plk_segment_put(s);
+    }
     pthread_mutex_lock(&plk_local);
     s->released = 1;
     plk_segment_settle(s);
@@ -307,6 +333,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 
     if (seats == NULL)
         return -ENOMEM;
+    plk_seats_sweep(seats);
     /* A reference first, so that a concurrent close can't unmap under us. */
     pthread_mutex_lock(&plk_local);
     rc = s->closed ? -ESHUTDOWN : 0;

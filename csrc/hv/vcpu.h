@@ -27,8 +27,9 @@ int plk_reap(struct plk_segment *s);
 /* Give up a reference of the mapping; the last unmaps it. */
 void plk_segment_put(struct plk_segment *s);
 
-/* No handle refers to s any more: it is freed when it is unmapped, too. */
-void plk_segment_release(struct plk_segment *s);
+/* No handle refers to *holder any more: close it if it is open, and free it as
+ * soon as it is unmapped.  Does nothing if *holder is NULL. */
+void plk_segment_discard(struct plk_segment **holder);
 
 /* Segments by domain id, for modules' handles and thread exit. */
 struct plk_segment *plk_segment_by_id(uint32_t id);

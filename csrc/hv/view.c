@@ -1,6 +1,7 @@
 #include "hv/view.h"
 
 #include "hv/guard.h"
+#include "hv/reserve.h"
 
 static const char *const plk_event_names[] = {
 #define X(name, meaning) #name,
@@ -62,11 +63,12 @@ int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *v
 
 int plk_cell_view(struct plk_segment *s, uint32_t index, struct plk_cell_view *view)
 {
-    const struct plk_cell *cell = plk_cell_at(s, index);
+    struct plk_cell *cell;
     uint64_t owner;
+    int rc = plk_reserve_cell(s, index, &cell);
 
-    if (cell == NULL)
-        return -EINVAL;
+    if (rc != 0)
+        return rc;
     /* head before tail, so that head <= tail holds in the copy */
     view->head = PLK_LOAD_ACQUIRE(&cell->head);
     owner = PLK_LOAD_ACQUIRE(&cell->owner);

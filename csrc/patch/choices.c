@@ -72,7 +72,8 @@ static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
     uint32_t cpu = (uint32_t)sched_getcpu() + 1; /* 0 where it is unknown */
 
     PLK_STORE(&w->seat->vcpu->cpu, cpu);
-    return cpu != 0 && holder != NULL && PLK_OWNER_VALID(owner, head) && PLK_LOAD(&holder->cpu) == cpu;
+    return cpu != 0 && holder != NULL && PLK_OWNER_VCPU(owner) < PLK_LOAD(&s->header->vcpus_next) &&
+           PLK_OWNER_VALID(owner, head) && PLK_LOAD(&holder->cpu) == cpu;
 }
 
 static long plk_event_counters(struct plk_vcpu *me, uint64_t event)

@@ -20,7 +20,7 @@
  * [S2] `slow` is cleared here under the rule of plk_granted (wait.h): only by
  * the possessor, with a second look at tail afterwards.
  *
- * The table is a hash set probed over a fixed window, so that a look-up needs
+ * The table is a hash set probed at a fixed number of places, so that a look-up needs
  * no stop marks and a removal leaves no hole to repair: an entry is one word,
  * put up and taken down by one compare-and-swap each.  tombs_live is raised
  * before an entry is put up and lowered after it is taken down; 0 therefore
@@ -29,7 +29,8 @@
 
 static uint64_t *plk_tomb_slot(struct plk_segment *s, uint64_t id, uint64_t ticket, unsigned probe)
 {
-    uint64_t at = plk_mix(id, (uint32_t)ticket) + probe;
+    uint64_t hash = plk_mix(id, (uint32_t)ticket);
+    uint64_t at = hash + probe * ((hash >> 32) | 1); /* own stride: no runs that fill a window */
 
     return &plk_tombs(s)[at & (s->geometry.tombs - 1)];
 }

@@ -122,6 +122,13 @@ static inline void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_
     PLK_STORE_RELEASE(&me->pending, 0); /* owner first: recovery must find one of them */
 }
 
+/* Back to the ticket that this vCPU abandoned on the lock, if it still stands. */
+PLK_COLD static int plk_take_left(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
+{
+    *w = (struct plk_wait){lock, seat, PLK_NO_TICKET, PLK_FOREVER, PLK_FOREVER, 0, 0};
+    return plk_module_self.api->resume(w);
+}
+
 /* plk_take for a thread that has its seat. */
 static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
 {
@@ -129,6 +136,8 @@ static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, 
     struct plk_vcpu *me = seat->vcpu;
     uint64_t t, tag = seat->tag;
 
+    if (PLK_UNLIKELY(seat->left_count != 0) && plk_take_left(lock, seat, w))
+        return 1;
     plk_announce(me, lock->id);
     t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
     PLK_STORE_RELEASE(&me->ticket, t);

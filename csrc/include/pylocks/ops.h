@@ -106,6 +106,11 @@ struct plk_api {
     int (*leave)(struct plk_wait *w);
     /* Take back a ticket that this vCPU abandoned on w's lock; 1: taken. */
     int (*resume)(struct plk_wait *w);
+    /* Nonzero: so many tickets are abandoned in the domain that a further one may
+     * find no room for its tombstone. */
+    int (*crowded)(struct plk_domain *domain);
+    /* Sleep for a moment, not beyond the time given. */
+    void (*nap)(uint64_t until);
     /* What waiters of a native domain do for each other: pass over an
      * abandoned ticket at the head of the queue. */
     void (*watch)(struct plk_wait *w);

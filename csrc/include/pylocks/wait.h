@@ -136,39 +136,42 @@ PLK_COLD static int plk_wait_turn(struct plk_wait *w)
 
 /* As plk_take, with a deadline and a first pause.  A caller that polls gets
  * back the ticket that it abandoned, and so its place, if nobody has passed it
- * over yet.  Natively a timed acquire polls without a ticket, for there an
- * abandoned one would wait for a spinning waiter to find it: -ETIMEDOUT at the
- * deadline, -EDEADLK, or -EINTR at the pause (call again). */
+ * over yet.
+ * Without a ticket, by polling, where one could not well be abandoned: natively,
+ * where it would wait for a spinning waiter to find it, and while tombstones are
+ * crowded.  Then -ETIMEDOUT at the deadline, -EDEADLK, or -EINTR at the pause
+ * (call again). */
 PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, uint64_t deadline,
                                    uint64_t pause)
 {
     const struct plk_api *api = plk_module_self.api;
     int rc = 0;
     struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
+    uint64_t now;
 
     if (seat == NULL)
         return rc;
     PLK_SITE_FRAME();
-    *w = (struct plk_wait){lock, seat, 0, deadline, pause, 0, 0};
-    if (lock->domain->protocol == PLK_NATIVE) {
-        while ((rc = plk_trylock(lock)) == -EBUSY) {
-            uint64_t now = api->now();
-
-            if (plk_waits_for_self(w, PLK_LOAD(&lock->cell->head)))
-                return -EDEADLK;
-            if (now >= deadline)
-                return -ETIMEDOUT;
-            if (now >= pause)
-                return -EINTR;
-            PLK_CPU_RELAX();
-        }
+    *w = (struct plk_wait){lock, seat, PLK_NO_TICKET, deadline, pause, 0, 0};
+    if (lock->domain->protocol != PLK_NATIVE && !api->crowded(lock->domain)) {
+        rc = plk_take_seated(lock, seat, w);
+        w->deadline = deadline;
+        w->pause = pause;
         return rc;
     }
-    if (seat->left_count != 0 && api->resume(w))
-        return 1;
-    rc = plk_take_seated(lock, seat, w);
-    w->deadline = deadline;
-    w->pause = pause;
+    while ((rc = plk_trylock(lock)) == -EBUSY) {
+        if (plk_waits_for_self(w, PLK_LOAD(&lock->cell->head)))
+            return -EDEADLK;
+        now = api->now();
+        if (now >= deadline)
+            return -ETIMEDOUT;
+        if (now >= pause)
+            return -EINTR;
+        if (lock->domain->protocol == PLK_NATIVE)
+            PLK_CPU_RELAX();
+        else
+            api->nap(deadline);
+    }
     return rc;
 }
 
