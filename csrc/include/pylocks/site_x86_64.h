@@ -22,7 +22,7 @@ extern const struct plk_site plk_sites_end[] __asm__("__stop_plk_sites")
 #ifdef __AVX512F__
 #define PLK_CLOBBER_AVX512                                                            \
     , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", \
-        "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k1", "k2",     \
+        "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2", \
         "k3", "k4", "k5", "k6", "k7"
 #else
 #define PLK_CLOBBER_AVX512
