@@ -32,8 +32,7 @@ class BuildPython(build_py):
         """Where each public header goes: {path in build_lib: path in the source tree}."""
         target = Path(self.build_lib, "pylocks", "include")
         return {
-            str(target / header.relative_to(INCLUDE)): str(header)
-            for header in sorted(INCLUDE.rglob("*.h"))
+            str(target / header.relative_to(INCLUDE)): str(header) for header in sorted(INCLUDE.rglob("*.h"))
         }
 
     def run(self) -> None:
@@ -53,9 +52,9 @@ setup(
     ext_modules=[
         Extension(
             "pylocks._lock",
-            sources=["csrc/fast/lockmodule.c"],
-            depends=["csrc/flags.py", *(str(header) for header in sorted(INCLUDE.rglob("*.h")))],
-            include_dirs=[str(INCLUDE)],
+            sources=[str(path) for path in sorted(Path("csrc/fast").glob("*.c"))],
+            depends=["csrc/flags.py", *(str(header) for header in sorted(Path("csrc").rglob("*.h")))],
+            include_dirs=[str(INCLUDE), "csrc"],
             extra_compile_args=COMPILE_ARGS,
         )
     ],

@@ -1,10 +1,12 @@
 """One operation of each subject when nobody else wants the lock.
 
-The columns show ns for one operation, the loop around it included (subject `empty`).  Figures of
+The columns show ns of CPU time for one operation, the loop around it included (subject `empty`).  Figures of
 different subjects were taken seconds apart; test_ratios.py takes them together.
 """
 
 from __future__ import annotations
+
+import time
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -14,7 +16,7 @@ from bench.conftest import OPERATIONS
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.key)
-@pytest.mark.benchmark(max_time=0.5, min_rounds=20, disable_gc=True)
+@pytest.mark.benchmark(max_time=0.5, min_rounds=20, disable_gc=True, timer=time.thread_time)
 def test_uncontended(benchmark: BenchmarkFixture, case: Case) -> None:
     """with lock: pass; acquire and release; the same in C."""
     benchmark.group = case.operation

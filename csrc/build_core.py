@@ -10,7 +10,7 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from flags import COMPILE_ARGS, CORE_COMPILE_ARGS  # noqa: E402
+from flags import COMPILE_ARGS  # noqa: E402
 
 # The layers of the core, in the order in which their headers may include each other.
 LAYERS = ("probe", "patch", "slow", "hv", "recover")
@@ -29,7 +29,7 @@ ffibuilder.set_source(
     sources=[relative(path) for layer in LAYERS for path in sorted((HERE / layer).glob("*.c"))],
     depends=[relative(path) for path in sorted(HERE.rglob("*.h"))],
     include_dirs=["csrc/include", "csrc"],
-    extra_compile_args=[*COMPILE_ARGS, *CORE_COMPILE_ARGS],
+    extra_compile_args=COMPILE_ARGS,
     extra_link_args=["-pthread"],
 )
 

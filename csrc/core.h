@@ -3,6 +3,7 @@
 #define PLK_CORE_H
 
 #include "hv/attach.h"
+#include "hv/barrier.h"
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/guard.h"

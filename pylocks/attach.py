@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pylocks import errors, segment
-from pylocks._core import lib
-from pylocks.ops import PROTOCOLS, Decision, process
+from pylocks._core import ffi, lib
+from pylocks.ops import BARRIERS, PROTOCOLS, Decision, Traits, process
 
 if TYPE_CHECKING:
     from pylocks._core import CData
@@ -33,6 +34,7 @@ class Request:
         """Make the file behind fd such a segment."""
         form = segment.make_format(
             protocol=PROTOCOLS[decision.protocol],
+            barrier=BARRIERS[decision.barrier],
             slow_path=decision.slow_path,
             vcpus=self.vcpus,
             cells=self.locks,
@@ -56,7 +58,7 @@ class Attached:
 def anonymous(request: Request) -> Attached:
     """A new segment without a name."""
     where = "an anonymous domain"
-    decision = process.start(request.protocol, None, where, None)
+    decision = process.start(request.protocol, None, where)
     fd = segment.open_anonymous()
     try:
         request.format(fd, decision, where)
@@ -85,12 +87,16 @@ def named(
             return done
 
 
+def _traits(found: segment.Found) -> Traits:
+    return Traits(found.protocol, found.barrier, found.slow_path)
+
+
 def _joined(
     opened: segment.Named, name: str, request: Request, known: Callable[[segment.Key], T | None]
 ) -> Attached | T:
     """Others are attached, or this process is."""
     found = segment.inspect(opened.fd, opened.where)
-    decision = process.start(request.protocol, found.protocol, opened.where, found.slow_path)
+    decision = process.start(request.protocol, _traits(found), opened.where)
     before = known(found.key)
     if before is not None:
         return before
@@ -105,7 +111,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
             raise errors.UnknownDomainError(
                 errno.ENOENT, f"{opened.where} was never finished by its creator, and create=False"
             )
-        decision = process.start(request.protocol, None, opened.where, None)
+        decision = process.start(request.protocol, None, opened.where)
         request.format(opened.fd, decision, opened.where)
         holder, found = segment.attach_fd(opened.fd, opened.where)
     else:
@@ -117,13 +123,23 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
             opened.unlink()
             return None
         # Its former users are gone, so it need not keep their protocol.
-        decision = process.start(request.protocol, None, opened.where, found.slow_path)
+        decision = process.start(request.protocol, None, opened.where)
         holder, found = segment.attach_fd(opened.fd, opened.where)
-        lib.plk_reset(holder[0], PROTOCOLS[decision.protocol])
+        orphans = lib.plk_reset(holder[0], PROTOCOLS[decision.protocol], BARRIERS[decision.barrier])
+        if orphans < 0:
+            raise segment.refusal(orphans, ffi.new("struct plk_found *"), opened.where)
+        if orphans:
+            warnings.warn(
+                f"{opened.where}: {orphans} of its locks were held by processes that have all died since; "
+                "they are free again, but what they protect may be half-done",
+                errors.OwnerDiedWarning,
+                stacklevel=2,
+            )
     opened.settle()
     # flock gives up the exclusive lock before it takes the shared one; somebody
     # may have been alone in between, and have reset what we have just attached.
-    if segment.inspect(opened.fd, opened.where).protocol != decision.protocol:
+    now = segment.inspect(opened.fd, opened.where)
+    if (now.protocol, now.barrier) != (decision.protocol, decision.barrier):
         return None
     return Attached(name, opened.mode, holder, found, decision)
 
@@ -152,7 +168,7 @@ def by_descriptor(key: segment.Key, pid: int, fd: int) -> Attached:
         found = segment.inspect(mine, where)
         if found.key != key:
             raise gone
-        decision = process.start("auto", found.protocol, where, found.slow_path)
+        decision = process.start("auto", _traits(found), where)
         holder, found = segment.attach_fd(mine, where)
     except errors.ForeignFileError:
         raise gone from None

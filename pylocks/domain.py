@@ -55,6 +55,9 @@ class Domain:
     is_array: bool
     is_packed: bool
 
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Domain can't be subclassed: there is one object a domain, whoever asks for it")
+
     def __new__(
         cls,
         name: str | None = None,
@@ -158,7 +161,7 @@ class Domain:
             raise errors.CorruptDomainError(
                 f"{self.describe()}: lock {index} is owned by vCPU {cell.owner_vcpu}, which does not exist"
             )
-        return Owner(cell.owner_vcpu, view.pid, view.tid, cell.owner_ticket, view.life == 1)
+        return Owner(cell.owner_vcpu, view.pid, view.tid, cell.owner_ticket, view.life == lib.PLK_LIFE_ALIVE)
 
     def _vcpu(self, index: int) -> CData | None:
         view = ffi.new("struct plk_vcpu_view *")
@@ -177,14 +180,14 @@ class Domain:
                 index=v.index,
                 pid=v.pid,
                 tid=v.tid,
-                alive=v.life == 1,
+                alive=v.life == lib.PLK_LIFE_ALIVE,
                 held=v.held,
                 waiting_for=v.pending - 1 if v.pending else None,
-                ticket=v.ticket if v.pending and v.ticket != 2**64 - 1 else None,
+                ticket=v.ticket if v.pending and v.ticket != lib.PLK_NO_TICKET else None,
                 parked=bool(v.parked),
             )
             for v in views
-            if v.state == 2
+            if v.state == lib.PLK_VCPU_ONLINE
         )
 
     def stats(self) -> Stats:
@@ -290,7 +293,10 @@ class Domain:
 
     def describe_holder(self, index: int) -> str:
         """For messages: who holds the lock."""
-        owner = self.owner(index)
+        try:
+            owner = self.owner(index)
+        except errors.DomainError as error:
+            return str(error)
         if owner is None:
             return "nobody holds it"
         return f"it is held by thread {owner.tid} of process {owner.pid}"

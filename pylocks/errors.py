@@ -21,6 +21,7 @@ __all__ = [
     "DomainPermissionError",
     "ForeignFileError",
     "NotOwnerError",
+    "OwnerDiedWarning",
     "ProtocolMismatchError",
     "PylocksError",
     "StaleDomainError",
@@ -33,6 +34,10 @@ __all__ = [
 
 class PylocksError(Exception):
     """Base of all errors that pylocks raises of its own accord."""
+
+
+class OwnerDiedWarning(UserWarning):
+    """A process died while it held a lock: what the lock protects may be half-done."""
 
 
 class DomainError(PylocksError):
@@ -120,11 +125,16 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
         return ClosedError(f"{where} can't be used: the domain was closed in this process")
     if code == errno.EUSERS:
         return DomainFullError(
-            f"{where}: all {domain.vcpu_limit} vCPU slots are taken by living threads; "
+            f"{where}: all {domain.vcpu_limit} vCPU slots are taken; "
             "create the domain with more: Domain(..., vcpus=N)"
         )
     if code == errno.ENOSPC:
         return DomainFullError(
             f"{where}: no memory is left for the segment; free some in /dev/shm or raise its limit"
+        )
+    if code == errno.ETIMEDOUT:
+        return DomainError(
+            f"{where}: the domain's mutex has been held for seconds by a process that is stopped or "
+            "debugged; let that one go on, or kill it"
         )
     return OSError(code, f"{os.strerror(code)}: {where}")

@@ -18,16 +18,11 @@ from pylocks.views import Owner
 __all__ = ["LockArray", "TicketLock"]
 
 POLICIES = ("fifo",)
+# Sparse, so room costs nothing; one that was ever shared keeps its cell until the domain goes.
+DEFAULT_LOCKS = 1 << 20
 
 _default: Domain | None = None
 _default_lock = threading.RLock()  # a signal handler may come this way, too
-# Forks so far: what existed before one may be in use by the child.
-_forks = 0
-
-
-def _before_fork() -> None:
-    global _forks
-    _forks += 1
 
 
 def _after_fork() -> None:
@@ -35,7 +30,7 @@ def _after_fork() -> None:
     _default_lock = threading.RLock()
 
 
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _default_domain() -> Domain:
@@ -43,7 +38,7 @@ def _default_domain() -> Domain:
     global _default
     with _default_lock:
         if _default is None or _default.closed:
-            made = Domain()
+            made = Domain(locks=DEFAULT_LOCKS)
             if _default is None or _default.closed:  # else a signal handler was quicker
                 _default = made
         return _default
@@ -72,7 +67,9 @@ class TicketLock(Lock):
     user; with `domain` it is looked for there, and with create=False UnknownLockError is raised if
     it does not exist.  policy: "fifo", strict ticket order.
 
-    Costs no call and no system call while it is free.  Not recursive.
+    Costs no call and no system call while it is free.  Not recursive.  An anonymous lock that was
+    never pickled and never seen a fork gives its memory back when it is collected; any other keeps
+    its 64 bytes as long as its domain lives, so make those that come and go in a Domain of their own.
     """
 
     __slots__ = ("_private", "name")
@@ -98,7 +95,7 @@ class TicketLock(Lock):
         index = domain.new_cell() if name is None else domain.find_cell(name, create)
         lock = super().__new__(cls, domain, domain.address, index)
         lock.name = name
-        lock._private = _forks if name is None else None
+        lock._private = lib.plk_forks_seen() if name is None else None
         return lock
 
     def within(self, seconds: float) -> Within:
@@ -117,14 +114,18 @@ class TicketLock(Lock):
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # The cell can be used again only if nobody else can have come by it.
-        if not _finalizing() and getattr(self, "_private", None) == _forks:
+        private = getattr(self, "_private", None)
+        if private is not None and not _finalizing() and private == lib.plk_forks_seen():
             self.domain.free_cell(self.index)
 
     def __repr__(self) -> str:
         what = repr(self.name) if self.name is not None else f"{self.index} in {self.domain.describe()}"
         if self.domain.closed:
             return f"<pylocks.TicketLock {what}: closed>"
-        owner = self.owner
+        try:
+            owner = self.owner
+        except errors.DomainError as error:
+            return f"<pylocks.TicketLock {what}: {error}>"
         if owner is None:
             return f"<pylocks.TicketLock {what}: free>"
         return (

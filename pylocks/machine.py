@@ -24,6 +24,8 @@ class Machine:
     """The processor says that it is a virtual one."""
     futex: bool
     """The kernel has the futex calls that parking needs."""
+    membarrier: bool
+    """The kernel has membarrier's GLOBAL_EXPEDITED command."""
     architecture: str
 
     @property
@@ -39,6 +41,7 @@ def look(root: Path = Path("/")) -> Machine:
         quota=_quota(root),
         hypervisor=_hypervisor(root),
         futex=bool(lib.plk_futex_works()),
+        membarrier=bool(lib.plk_membarrier_works()),
         architecture=platform.machine(),
     )
 

@@ -20,11 +20,16 @@ from pylocks.errors import ProtocolMismatchError, UnknownOpError
 if TYPE_CHECKING:
     from pylocks._core import CData
 
-__all__ = ["Choice", "Decision", "Op", "Spin", "choices", "decide", "ops", "slow_paths"]
+__all__ = ["Choice", "Decision", "Op", "Spin", "Traits", "choices", "decide", "ops", "slow_paths"]
 
 KINDS = ("nop", "inline", "call")
 PROTOCOLS: dict[str, int] = {"native": int(lib.PLK_NATIVE), "enlightened": int(lib.PLK_ENLIGHTENED)}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+BARRIERS: dict[str, int] = {
+    "fence": int(lib.PLK_BARRIER_FENCE),
+    "membarrier": int(lib.PLK_BARRIER_MEMBARRIER),
+}
+BARRIER_NAMES = {number: name for name, number in BARRIERS.items()}
 
 if lib.plk_core_register() != 0:  # the core's own sites come first in the table
     raise MemoryError("pylocks: no memory to register the core's patch sites")
@@ -83,6 +88,17 @@ class Spin:
 
 
 @dataclass(frozen=True)
+class Traits:
+    """What an existing domain asks of those who attach it."""
+
+    protocol: str
+    barrier: str
+    """"fence": unlockers must fence; "membarrier": waiters do it for them."""
+    slow_path: str
+    """What its creator uses: a preference."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """All that is chosen at the first attach."""
 
@@ -95,6 +111,11 @@ class Decision:
     def slow_path(self) -> str:
         """The choice for lock_spinning."""
         return self.choices["lock_spinning"][0].name
+
+    @property
+    def barrier(self) -> str:
+        """What a domain made by this process lives by: its unlockers may have no fence."""
+        return "membarrier" if self.choices["unlock_barrier"][0].name == "membarrier" else "fence"
 
 
 def _text(pointer: CData) -> str:
@@ -201,22 +222,22 @@ def decide(
     asked: Mapping[str, Choice],
     protocol: str,
     facts: machine.Machine,
-    domain_slow_path: str | None = None,
+    domain: Traits | None = None,
+    patch: bool = True,
 ) -> Decision:
     """Choose for every op: what was asked for, else the domain's, else by the facts.
 
-    `protocol` is "native" or "enlightened"; `domain_slow_path` what the domain's creator uses.
-    Raises ProtocolMismatchError if an explicit choice does not go with the protocol.
+    `protocol` is "native" or "enlightened"; `domain` the one to be attached, if it exists; `patch`
+    whether sites will be rewritten.  Raises ProtocolMismatchError if an explicit choice does not go
+    with the protocol.
     """
     _agree(asked, protocol)
     native = protocol == "native"
     spin = _spin(facts)
     automatic = {
         "cpu_relax": ("pause", "the processor's spin hint"),
-        "unlock_barrier": ("off", "native: nobody sleeps")
-        if native
-        else ("fence", "enlightened: an unlocker must not miss a sleeper"),
-        "lock_spinning": _slow_path(native, facts, domain_slow_path),
+        "unlock_barrier": ("off", "native: nobody sleeps") if native else _barrier(facts, domain, patch),
+        "lock_spinning": _slow_path(native, facts, domain),
         "unlock_kick": ("off", "native: waiters look for themselves")
         if native
         else ("kick", "enlightened: waiters may sleep"),
@@ -236,11 +257,21 @@ def decide(
     return Decision(protocol, chosen, spin)
 
 
-def _slow_path(native: bool, facts: machine.Machine, domain_slow_path: str | None) -> tuple[str, str]:
+def _barrier(facts: machine.Machine, domain: Traits | None, patch: bool) -> tuple[str, str]:
+    if domain is not None:
+        return domain.barrier, "the domain's members live by it"
+    if not facts.membarrier:
+        return "fence", "no membarrier here: an unlocker must not miss a sleeper"
+    if facts.architecture != "x86_64" or not patch:
+        return "fence", "unlock sites keep the fence that they are compiled with"
+    return "membarrier", "an unlock without a fence: waiters interrupt the other CPUs before they sleep"
+
+
+def _slow_path(native: bool, facts: machine.Machine, domain: Traits | None) -> tuple[str, str]:
     if native:
         return "native", "native protocol: the unlocker never kicks"
-    if domain_slow_path in slow_paths() and domain_slow_path != "native":
-        return domain_slow_path, "the domain's creator uses it"
+    if domain is not None and domain.slow_path in slow_paths() and domain.slow_path != "native":
+        return domain.slow_path, "the domain's creator uses it"
     if not facts.futex:
         return "yield", "no futex here, so nobody could be woken"
     return "futex", "waiters sleep: right whether or not there are more threads than CPUs"
@@ -254,25 +285,26 @@ class _Process:
         self.decision: Decision | None = None
         self.ns_per_turn = 0.0
 
-    def start(self, protocol: str, found: str | None, where: str, slow_path: str | None) -> Decision:
+    def start(self, protocol: str, domain: Traits | None, where: str) -> Decision:
         """Decide and patch if that has not been done; return the decision.
 
-        `protocol` is what the caller asks for ("auto" or a name), `found` the protocol of the
-        domain `where` if it exists already.  Raises ProtocolMismatchError, UnknownOpError.
+        `protocol` is what the caller asks for ("auto" or a name), `domain` what `where` asks if it
+        exists already.  Raises ProtocolMismatchError, UnknownOpError.
         """
         with self.lock:
             if self.decision is None:
-                return self._first(protocol, found, where, slow_path)
-            self._compare(protocol, found, where, self.decision.protocol)
+                return self._first(protocol, domain, where)
+            self._compare(protocol, domain, where, self.decision.protocol)
+            self._compare_barrier(domain, where, self.decision.barrier)
             return self.decision
 
     @staticmethod
-    def _compare(protocol: str, found: str | None, where: str, mine: str) -> None:
-        if found is not None and found != mine:
+    def _compare(protocol: str, domain: Traits | None, where: str, mine: str) -> None:
+        if domain is not None and domain.protocol != mine:
             raise ProtocolMismatchError(
-                f"{where} uses the {found} unlock protocol, but this process uses the {mine} one: "
-                f"a waiter that sleeps behind an unlocker that never kicks would sleep for ever. "
-                f"Start this process with PYLOCKS_PROTOCOL={found}, or use another domain."
+                f"{where} uses the {domain.protocol} unlock protocol, but this process uses the {mine} "
+                "one: a waiter that sleeps behind an unlocker that never kicks would sleep for ever. "
+                f"Start this process with PYLOCKS_PROTOCOL={domain.protocol}, or use another domain."
             )
         if protocol not in ("auto", mine):
             raise ProtocolMismatchError(
@@ -281,32 +313,53 @@ class _Process:
                 f"Start it with PYLOCKS_PROTOCOL={protocol}."
             )
 
-    def _first(self, protocol: str, found: str | None, where: str, slow_path: str | None) -> Decision:
+    @staticmethod
+    def _compare_barrier(domain: Traits | None, where: str, mine: str) -> None:
+        if domain is None:
+            return
+        if domain.barrier == "fence" and mine == "membarrier":
+            raise ProtocolMismatchError(
+                f"{where} has waiters that rely on unlockers with unlock_barrier=fence, but this process "
+                "uses unlock_barrier=membarrier: its unlocks could miss them. "
+                "Start this process with PYLOCKS_OPS=unlock_barrier=fence."
+            )
+        if domain.barrier == "membarrier" and not lib.plk_membarrier_works():
+            raise ProtocolMismatchError(
+                f"{where} has unlockers with unlock_barrier=membarrier, and this kernel or sandbox does "
+                "not let this process call membarrier as a waiter must. "
+                "Start the others with PYLOCKS_OPS=unlock_barrier=fence."
+            )
+
+    def _first(self, protocol: str, domain: Traits | None, where: str) -> Decision:
         asked = parse(os.environ.get("PYLOCKS_OPS", ""))
-        patch = _one_of("PYLOCKS_PATCH", "auto", ("auto", "off"))
+        patch = _one_of("PYLOCKS_PATCH", "auto", ("auto", "off")) == "auto"
         wanted = _one_of("PYLOCKS_PROTOCOL", "auto", ("auto", *PROTOCOLS))
         if wanted == "auto":
             needs = [c.protocol for c in asked.values() if c.op == "lock_spinning"]
             wanted = (needs[0] if needs else None) or "auto"
         if wanted == "auto":
-            wanted = protocol if protocol != "auto" else found or "enlightened"
-        self._compare(protocol, found, where, wanted)
-        decision = decide(asked, wanted, machine.look(), slow_path)
-        rc = lib.plk_apply([decision.choices[op][0].index for op in _OPS], patch == "auto")
+            found = domain.protocol if domain is not None else "enlightened"
+            wanted = protocol if protocol != "auto" else found
+        self._compare(protocol, domain, where, wanted)
+        decision = decide(asked, wanted, machine.look(), domain, patch)
+        self._compare_barrier(domain, where, decision.barrier)
+        rc = lib.plk_apply([decision.choices[op][0].index for op in _OPS], patch)
         if rc == -errno.EBUSY:
-            return self._adopt_applied(protocol, found, where)
+            return self._adopt_applied(protocol, domain, where)
         if rc != 0:
             raise OSError(-rc, f"the patch table can't be applied: {os.strerror(-rc)}")
         self.decision = decision
         return decision
 
-    def _adopt_applied(self, protocol: str, found: str | None, where: str) -> Decision:
+    def _adopt_applied(self, protocol: str, domain: Traits | None, where: str) -> Decision:
         """A signal handler was quicker, or has interrupted us before we could say what we did."""
         applied = {op: _CHOICES[lib.plk_chosen(i)] for i, op in enumerate(_OPS)}
         mine = applied["lock_spinning"].protocol or "enlightened"
-        self._compare(protocol, found, where, mine)
-        self.decision = decide(applied, mine, machine.look())
-        return self.decision
+        self._compare(protocol, domain, where, mine)
+        decision = decide(applied, mine, machine.look())
+        self._compare_barrier(domain, where, decision.barrier)
+        self.decision = decision
+        return decision
 
     def spin_turns(self) -> tuple[int, int]:
         """(cpu_relax turns, near) for a domain of this process."""

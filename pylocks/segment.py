@@ -22,13 +22,14 @@ import posix_ipc
 
 from pylocks import errors
 from pylocks._core import ffi, lib
-from pylocks.ops import PROTOCOL_NAMES
+from pylocks.ops import BARRIER_NAMES, PROTOCOL_NAMES
 
 if TYPE_CHECKING:
     from pylocks._core import CData
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PREFIX = "/pylocks."
+MFD_NOEXEC_SEAL = 0x8
 SHM = "/dev/shm"  # where the C library keeps POSIX shared memory
 # A creator needs milliseconds; one that takes longer is stopped, and the user should know.
 CREATOR_PATIENCE_S = 5.0
@@ -44,6 +45,7 @@ class Found:
 
     key: Key
     protocol: str
+    barrier: str
     slow_path: str
     vcpus: int
     cells: int
@@ -89,6 +91,11 @@ def refusal(code: int, raw: CData, where: str) -> Exception:
         return errors.CorruptDomainError(
             f"{where} has an impossible header ({age}): it was overwritten; remove it"
         )
+    if code == errno.ETIMEDOUT:
+        return errors.DomainError(
+            f"{where}: its mutex has been held for seconds by a process that is stopped or debugged; "
+            "let that one go on, or kill it"
+        )
     if code == errno.ENOSPC:
         return errors.DomainFullError(
             f"no memory is left for {where}: free some in /dev/shm or raise its limit"
@@ -113,6 +120,7 @@ def _found(fd: int, raw: CData) -> Found:
     return Found(
         key=(bytes(raw.uid), *_identity(fd)),
         protocol=PROTOCOL_NAMES[raw.protocol],
+        barrier=BARRIER_NAMES[raw.barrier],
         slow_path=ffi.string(raw.slow_path).decode("ascii", "replace"),
         vcpus=raw.vcpus,
         cells=raw.cells,
@@ -122,13 +130,15 @@ def _found(fd: int, raw: CData) -> Found:
     )
 
 
-def make_format(*, protocol: int, slow_path: str, vcpus: int, cells: int, array: bool, packed: bool) -> CData:
+def make_format(
+    *, protocol: int, barrier: int, slow_path: str, vcpus: int, cells: int, array: bool, packed: bool
+) -> CData:
     """The parameters of a new segment."""
     made = ffi.new("struct plk_format *")
     made.vcpus, made.cells, made.stride = vcpus, cells, 32 if packed else 64
     made.channels, made.tombs = 4096, 8192
     made.entries = 0 if array else 4096
-    made.protocol, made.array = protocol, array
+    made.protocol, made.barrier, made.array = protocol, barrier, array
     made.slow_path = slow_path.encode()[:15]
     return made
 
@@ -151,7 +161,7 @@ def attach_fd(fd: int, where: str) -> tuple[CData, Found]:
         mine = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
     except OSError as error:
         raise not_opened(where, error) from None
-    rc = lib.plk_attach(mine, 0, holder, raw)
+    rc = lib.plk_attach(mine, holder, raw)
     if rc != 0:
         os.close(mine)
         raise refusal(rc, raw, where)
@@ -167,11 +177,12 @@ def not_opened(where: str, error: Exception) -> OSError:
 
 def open_anonymous() -> int:
     """A descriptor of memory without a name, which goes when its last user does."""
-    try:
-        return os.memfd_create("pylocks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM):
-            raise not_opened("an anonymous domain", error) from None
+    for flags in (MFD_NOEXEC_SEAL, 0):  # kernels before 6.3 do not know the flag
+        try:
+            return os.memfd_create("pylocks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | flags)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EACCES):
+                raise not_opened("an anonymous domain", error) from None
     # An old kernel or a sandbox: a name that is gone before anybody could see it.
     path = PREFIX + secrets.token_hex(16)
     try:
@@ -206,7 +217,7 @@ class Named:
             try:
                 self._check_owner()
                 self.alone = self._lock(deadline)
-                if self.alone is not None and os.fstat(self.fd).st_nlink > 0:
+                if os.fstat(self.fd).st_nlink > 0:
                     return
             except BaseException:
                 os.close(self.fd)
@@ -215,8 +226,7 @@ class Named:
 
     def _open(self) -> int:
         try:
-            flags = posix_ipc.O_CREAT if self.create else 0
-            return int(posix_ipc.SharedMemory(self.path, flags, mode=self.mode).fd)
+            return self._open_or_make()
         except posix_ipc.ExistentialError:
             raise errors.UnknownDomainError(
                 errno.ENOENT, f"there is no {self.where}, and create=False"
@@ -227,6 +237,19 @@ class Named:
             ) from None
         except (OSError, ValueError, posix_ipc.Error) as error:
             raise self._not_opened(error) from None
+
+    def _open_or_make(self) -> int:
+        """Never O_CREAT on what exists: of another user's file the kernel may refuse that."""
+        while True:
+            try:
+                return int(posix_ipc.SharedMemory(self.path).fd)
+            except posix_ipc.ExistentialError:
+                if not self.create:
+                    raise
+            try:
+                return int(posix_ipc.SharedMemory(self.path, posix_ipc.O_CREX, mode=self.mode).fd)
+            except posix_ipc.ExistentialError:
+                continue  # somebody was quicker
 
     def _not_opened(self, error: Exception) -> Exception:
         """What it means that shm_open failed; posix_ipc does not always say."""
@@ -262,27 +285,27 @@ class Named:
                 errno.EACCES, f"{self.where} has mode {mode:#o}, not the expected {self.mode:#o}"
             )
 
-    def _lock(self, deadline: float) -> bool | None:
-        """True: exclusively, nobody is attached.  False: shared, finished.  None: start over."""
-        while True:
-            try:
-                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(self, deadline: float) -> bool:
+        """True: exclusively, nobody is attached.  False: shared, and the segment is finished."""
+        while time.monotonic() < deadline:
+            if self._flock(fcntl.LOCK_EX):
                 return True
-            except BlockingIOError:
-                pass
-            try:
-                fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:  # a creator is at work
-                if time.monotonic() > deadline:
-                    raise errors.DomainError(
-                        f"{self.where} is being created by a process that does not get on with it"
-                    ) from None
-                time.sleep(0.001)
-                continue
-            if not self.unfinished():
-                return False
-            fcntl.flock(self.fd, fcntl.LOCK_UN)  # its creator died: somebody must be alone with it
+            if self._flock(fcntl.LOCK_SH):
+                if not self.unfinished():
+                    return False
+                fcntl.flock(self.fd, fcntl.LOCK_UN)  # its creator died: somebody must be alone with it
             time.sleep(0.001)
+        raise errors.DomainError(
+            f"{self.where} has been half made for {CREATOR_PATIENCE_S:g} s by a process that is stopped, "
+            "or whose children have inherited it: end them, or remove the file"
+        )
+
+    def _flock(self, how: int) -> bool:
+        try:
+            fcntl.flock(self.fd, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def unfinished(self) -> bool:
         """Empty, or its creator died while formatting it."""
@@ -294,8 +317,9 @@ class Named:
         fcntl.flock(self.fd, fcntl.LOCK_SH)
 
     def unlink(self) -> None:
-        """Remove the name."""
-        posix_ipc.unlink_shared_memory(self.path)
+        """Remove the name, if it is still this file's."""
+        if os.fstat(self.fd).st_nlink > 0:
+            posix_ipc.unlink_shared_memory(self.path)
 
 
 def _identity(fd: int) -> tuple[int, int]:

@@ -65,18 +65,23 @@ class CLock:
         self._pairs = _library().bench_pairs
 
     def pairs(self, n: int) -> int:
-        """Lock and unlock n times; the nanoseconds that took."""
+        """Lock and unlock n times; the nanoseconds of CPU time that took."""
         elapsed: int = self._pairs(self._raw, n)
         return elapsed if elapsed >= 0 else _check(elapsed, self.name)
 
-    def raise_counter(self, n: int, counter: Any) -> None:
-        """Add 1 to counter[0] n times, under the lock but not atomically."""
-        _check(_library().bench_raise(self._raw, n, counter), self.name)
+    def acquire(self) -> None:
+        """Lock once."""
+        _check(_library().bench_acquire(self._raw), self.name)
 
+    def release(self) -> None:
+        """Unlock once."""
+        _check(_library().bench_release(self._raw), self.name)
 
-def new_counter() -> Any:
-    """A counter for CLock.raise_counter, at 0."""
-    return _ffi.new("uint64_t *")
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
 
 
 def _check(rc: int, name: str) -> int:

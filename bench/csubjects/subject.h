@@ -14,8 +14,7 @@
  * `pairs` is the loop that is timed.  It is made in the subject's own file, with
  * lock and unlock compiled into it, because that is what a program gets that
  * uses them: an inlined fast path costs no call, a library's function does, and
- * the difference is part of the result.  Loops that are not timed for the lock
- * alone go through the pointers. */
+ * the difference is part of the result. */
 #ifndef BENCH_SUBJECT_H
 #define BENCH_SUBJECT_H
 

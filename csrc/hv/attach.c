@@ -79,6 +79,7 @@ static void plk_header_fill(struct plk_header *h, const struct plk_geometry *g,
     h->mutex_size = sizeof(pthread_mutex_t);
     h->life_offset = PLK_LIFE_WORD;
     h->protocol = format->protocol;
+    h->barrier = format->barrier;
     h->array = format->array;
     h->geometry = *g;
     h->cells_next = format->array ? g->cells : 0;
@@ -97,14 +98,17 @@ int plk_format(int fd, const struct plk_format *format)
     struct plk_header *h;
     int rc = plk_layout(&g);
 
-    if (rc != 0 || (format->protocol != PLK_NATIVE && format->protocol != PLK_ENLIGHTENED))
+    if (rc != 0 || (format->protocol != PLK_NATIVE && format->protocol != PLK_ENLIGHTENED) ||
+        (format->barrier != PLK_BARRIER_FENCE && format->barrier != PLK_BARRIER_MEMBARRIER))
         return -EINVAL;
     /* The mark comes before the size: whatever is found of an unfinished segment
      * is either empty or says so itself. */
     if (ftruncate(fd, 0) != 0 || pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) ||
         ftruncate(fd, (off_t)g.size) != 0)
         goto failed;
-    errno = posix_fallocate(fd, 0, (off_t)g.off_entries);
+    do
+        errno = posix_fallocate(fd, 0, (off_t)g.off_entries);
+    while (errno == EINTR);
     if (errno != 0)
         goto failed;
     h = mmap(NULL, PLK_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -152,6 +156,7 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
         h->mutex_size != sizeof(pthread_mutex_t) || h->life_offset != PLK_LIFE_WORD)
         return -PLK_E_ABI;
     found->protocol = h->protocol;
+    found->barrier = h->barrier;
     found->array = h->array;
     found->cells = g.cells;
     found->vcpus = g.vcpus;
@@ -161,7 +166,8 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
     memcpy(found->slow_path, h->slow_path, sizeof(found->slow_path) - 1);
     memcpy(found->uid, h->uid, sizeof(found->uid));
     if (plk_layout(&g) != 0 || memcmp(&g, &h->geometry, sizeof(g)) != 0 || h->array > 1 ||
-        (h->protocol != PLK_NATIVE && h->protocol != PLK_ENLIGHTENED))
+        (h->protocol != PLK_NATIVE && h->protocol != PLK_ENLIGHTENED) ||
+        (h->barrier != PLK_BARRIER_FENCE && h->barrier != PLK_BARRIER_MEMBARRIER))
         return -PLK_E_CORRUPT;
     found->expected_size = g.size;
     if (size != g.size)
@@ -180,34 +186,39 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
     return 0;
 }
 
-int plk_inspect(int fd, struct plk_found *found)
+/* Read and check the header; *h is the copy that was checked. */
+static int plk_header_read(int fd, struct plk_header *h, struct plk_found *found)
 {
-    union {
-        struct plk_header header;
-        char bytes[PLK_PAGE];
-    } page;
     struct stat st;
     ssize_t got;
 
-    memset(&page, 0, sizeof(page));
+    memset(h, 0, sizeof(*h));
     memset(found, 0, sizeof(*found));
     if (fstat(fd, &st) != 0)
         return -errno;
     do
-        got = pread(fd, &page, sizeof(page), 0);
+        got = pread(fd, h, sizeof(*h), 0);
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return -errno;
-    return plk_header_check(&page.header, (uint64_t)st.st_size, found);
+    return plk_header_check(h, (uint64_t)st.st_size, found);
 }
 
-static int plk_reserve_used(struct plk_segment *s)
+int plk_inspect(int fd, struct plk_found *found)
 {
-    uint32_t vcpus = s->header->vcpus_next, entries = s->header->entries_next;
+    struct plk_header header;
+
+    return plk_header_read(fd, &header, found);
+}
+
+/* Whoever uses a slot or a name reserves its memory first; a header may lie. */
+static int plk_reserve_used(struct plk_segment *s, const struct plk_header *h)
+{
+    uint32_t vcpus = h->vcpus_next, entries = h->entries_next;
     int rc;
 
     if (vcpus > s->geometry.vcpus || entries > s->geometry.entries ||
-        s->header->cells_next > s->geometry.cells)
+        h->cells_next > s->geometry.cells)
         return -PLK_E_CORRUPT;
     rc = vcpus != 0 ? plk_reserve(s, plk_vcpu_at(s, 0), vcpus * sizeof(struct plk_vcpu)) : 0;
     if (rc == 0 && entries != 0)
@@ -215,47 +226,44 @@ static int plk_reserve_used(struct plk_segment *s)
     return rc;
 }
 
-int plk_attach(int fd, uint32_t protocol, struct plk_segment **out, struct plk_found *found)
+int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
 {
+    struct plk_header header;
     struct plk_segment *s;
-    int rc = plk_inspect(fd, found);
+    int rc = plk_header_read(fd, &header, found);
 
     *out = NULL;
-    if (rc == 0 && protocol != 0 && protocol != found->protocol)
-        rc = -PLK_E_PROTOCOL;
     if (rc != 0)
         return rc;
     s = calloc(1, sizeof(*s));
     if (s == NULL)
         return -ENOMEM;
-    s->base = mmap(NULL, found->expected_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (s->base == MAP_FAILED) {
-        rc = -errno;
-        free(s);
-        return rc;
-    }
-    s->header = (struct plk_header *)s->base;
-    s->geometry = s->header->geometry;
-    s->face.protocol = s->header->protocol;
-    s->references = 1;
-    s->reserved = calloc((s->geometry.size - s->geometry.off_cells) / PLK_PAGE, 1);
-    /* Checked again on the mapping: what was read above may have been replaced. */
-    rc = s->reserved == NULL ? -ENOMEM : plk_header_check(s->header, found->expected_size, found);
-    if (rc == 0 && (found->protocol != s->face.protocol || found->expected_size < s->geometry.size))
-        rc = -PLK_E_CORRUPT;
+    /* From here on only the checked copy counts: others can write the mapping. */
     s->fd = fd;
-    if (rc == 0) /* whoever uses a slot or a name reserves it; a header may lie */
-        rc = plk_reserve_used(s);
+    s->references = 1;
+    s->geometry = header.geometry;
+    s->face.protocol = header.protocol;
+    s->barrier = header.barrier;
+    s->reserved = calloc((s->geometry.size - s->geometry.off_cells) / PLK_PAGE, 1);
+    s->base = mmap(NULL, s->geometry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    s->header = (struct plk_header *)s->base;
+    if (s->base == MAP_FAILED)
+        rc = -errno;
+    else if (s->reserved == NULL)
+        rc = -ENOMEM;
+    else
+        rc = plk_reserve_used(s, &header);
     if (rc == 0)
         rc = plk_segment_publish(s);
-    if (rc != 0) {
-        munmap(s->base, found->expected_size);
-        free(s->reserved);
-        free(s);
-        return rc;
+    if (rc == 0) {
+        *out = s;
+        return 0;
     }
-    *out = s;
-    return 0;
+    if (s->base != MAP_FAILED)
+        munmap(s->base, s->geometry.size);
+    free(s->reserved);
+    free(s);
+    return rc;
 }
 
 /* [from, end) of the segment that holds data, at or after `from`. */
@@ -294,7 +302,7 @@ static int plk_reset_cells(struct plk_segment *s)
     return orphans;
 }
 
-int plk_reset(struct plk_segment *s, uint32_t protocol)
+int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
 {
     const struct plk_geometry *g = &s->geometry;
     uint32_t i, used = s->header->vcpus_next;
@@ -318,6 +326,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol)
     memset(plk_tombs(s), 0, g->tombs * sizeof(uint64_t));
     s->header->tombs_live = 0;
     s->face.protocol = s->header->protocol = protocol;
+    s->barrier = s->header->barrier = barrier;
     rc = plk_reset_cells(s);
     plk_guard_unlock(s);
     return rc;

@@ -8,7 +8,7 @@
 #include "hv/guard.h"
 
 #include <linux/futex.h>
-#include <string.h>
+#include <time.h>
 
 int plk_robust_init(pthread_mutex_t *mutex)
 {
@@ -47,8 +47,12 @@ void plk_guard_clean(struct plk_segment *s)
 
 int plk_guard_lock(struct plk_segment *s)
 {
-    int rc = pthread_mutex_lock(&s->header->guard.mutex);
+    struct timespec until;
+    int rc;
 
+    clock_gettime(CLOCK_REALTIME, &until); /* the clock that this call goes by */
+    until.tv_sec += PLK_GUARD_PATIENCE_S;
+    rc = pthread_mutex_timedlock(&s->header->guard.mutex, &until);
     if (rc == EOWNERDEAD) {
         plk_guard_clean(s);
         rc = pthread_mutex_consistent(&s->header->guard.mutex);
@@ -63,9 +67,8 @@ void plk_guard_unlock(struct plk_segment *s)
 
 enum plk_life plk_life_of(const struct plk_vcpu *v)
 {
-    uint32_t word;
+    uint32_t word = PLK_LOAD_ACQUIRE((const uint32_t *)(const void *)(v->life.bytes + PLK_LIFE_WORD));
 
-    memcpy(&word, v->life.bytes + PLK_LIFE_WORD, sizeof(word));
     if (word & FUTEX_OWNER_DIED)
         return PLK_LIFE_DEAD;
     return (word & FUTEX_TID_MASK) != 0 ? PLK_LIFE_ALIVE : PLK_LIFE_NONE;

@@ -15,7 +15,10 @@
 
 int plk_robust_init(pthread_mutex_t *mutex);
 
-/* 0 or a negative errno.  A predecessor that died inside is cleaned up after. */
+/* It is held for microseconds; whoever holds it longer is stopped. */
+#define PLK_GUARD_PATIENCE_S 10
+
+/* 0 or a negative errno; -ETIMEDOUT: its holder does not get on with it.  A predecessor that died inside is cleaned up after. */
 int plk_guard_lock(struct plk_segment *s);
 void plk_guard_unlock(struct plk_segment *s);
 

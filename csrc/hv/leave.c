@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "hv/barrier.h"
 #include "hv/park.h"
 #include "hv/vcpu.h"
 #include "recover/abandon.h"
@@ -42,24 +43,22 @@ static void plk_wait_over(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->held, me->held - 1);
 }
 
-/* The caller possesses ticket `head` - 1 no more: look after the next. */
+/* Ticket `head` is served: pass over it if it is abandoned, kick its waiter if not. */
 static void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
                       uint64_t head)
 {
-    unsigned passed = 0;
+    unsigned passed;
 
     PLK_SITE_FRAME();
-    if (plk_tomb_claim(s, id, head)) {
+    head = plk_pass_on(s, cell, id, head, &passed);
+    while (passed-- != 0)
         PLK_EVENT(me, passes);
-        head = plk_pass_on(s, cell, id, head, &passed);
-        while (passed-- != 0)
-            PLK_EVENT(me, passes);
-    }
     plk_kick(s, me, id, head);
 }
 
 void plk_serve_next(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
 {
+    PLK_FENCE(); /* [K1] [K2] head is out before we look; pairs with the fences of plk_slow_raise, plk_leave */
     plk_serve(plk_segment_of(lock->domain), seat->vcpu, lock->cell, lock->id, head);
 }
 
@@ -68,27 +67,21 @@ int plk_leave(struct plk_wait *w)
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     struct plk_cell *cell = w->lock->cell;
     struct plk_vcpu *me = w->seat->vcpu;
-    unsigned passed;
-    uint64_t head;
-    int rc = plk_tomb_put(s, w->lock->id, w->ticket);
+    int rc = plk_tomb_put(s, w->lock->id, w->ticket), turn;
 
     PLK_SITE_FRAME();
     if (rc != 0)
         return rc;
     PLK_STORE(&cell->slow, 1);
-    PLK_FENCE(); /* [K2] pairs with unlock_barrier in plk_unlock and the fence in plk_pass_on */
+    plk_barrier_heavy(s); /* [K2] pairs with unlock_barrier in plk_unlock, the new head in plk_pass_on */
     PLK_EVENT(me, abandons);
-    if (PLK_LOAD_ACQUIRE(&cell->head) == w->ticket && plk_tomb_claim(s, w->lock->id, w->ticket)) {
-        head = plk_pass_on(s, cell, w->lock->id, w->ticket, &passed);
-        while (passed-- != 0)
-            PLK_EVENT(me, passes);
-        plk_kick(s, me, w->lock->id, head);
-        plk_wait_over(w);
-        return 1;
-    }
-    plk_left_add(w->seat, w->lock->id, w->ticket);
+    turn = PLK_LOAD_ACQUIRE(&cell->head) >= w->ticket;
+    if (turn)
+        plk_serve(s, me, cell, w->lock->id, w->ticket);
+    else
+        plk_left_add(w->seat, w->lock->id, w->ticket);
     plk_wait_over(w);
-    return 0;
+    return turn;
 }
 
 int plk_resume(struct plk_wait *w)
@@ -106,13 +99,16 @@ int plk_resume(struct plk_wait *w)
         return 0;
     ticket = seat->left[i].ticket;
     seat->left[i] = seat->left[--seat->left_count];
+    /* Passed long ago?  All 64 bits tell; the tombstone knows only the low ones. */
+    if (ticket < PLK_LOAD_ACQUIRE(&w->lock->cell->head))
+        return 0;
 
     /* Claim the ticket in the slot before the tombstone falls, so that it
      * belongs to somebody at every instant. */
     plk_announce(me, id);
     PLK_STORE_RELEASE(&me->ticket, ticket);
     PLK_FENCE();
-    if (plk_tomb_claim(s, id, ticket)) {
+    if (plk_tomb_retract(s, id, ticket)) {
         PLK_EVENT(me, resumes);
         w->ticket = ticket;
         return 1;

@@ -9,8 +9,9 @@
  *   1  read seq            before 4, so that a kick after 4 changes it and the
  *                          kernel's own comparison refuses to sleep
  *   2  parked += 1         before 4: the kicker asks here whether to wake
- *   3  slow = 1            before 4: the unlocker asks here whether to kick
- *      fence               pairs with unlock_barrier and the fence of plk_pass_on
+ *   3  slow raised         before 4: the unlocker asks here whether to kick
+ *      fence               pairs with unlock_barrier (or stands in for it:
+ *                          hv/barrier.c) and the new head of plk_pass_on
  *   4  look at head        served already: do not sleep
  *   5  sleep while seq is unchanged
  *   6  parked -= 1
@@ -24,6 +25,7 @@
 
 #include <sched.h>
 
+#include "hv/barrier.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
 
@@ -42,7 +44,7 @@ long plk_park(struct plk_wait *w)
     struct plk_cell *cell = w->lock->cell;
     struct plk_vcpu *me = w->seat->vcpu;
     uint64_t until = w->deadline < w->pause ? w->deadline : w->pause;
-    uint64_t distance = w->ticket - PLK_LOAD(&cell->head), bound;
+    uint64_t distance = w->ticket - PLK_LOAD(&cell->head);
     struct plk_channel *channel;
     enum plk_sleep how;
     uint32_t bit, seq;
@@ -50,32 +52,37 @@ long plk_park(struct plk_wait *w)
     PLK_SITE_FRAME();
     if (distance > PLK_WATCHDOG_FAR)
         distance = PLK_WATCHDOG_FAR;
-    bound = plk_now() + PLK_WATCHDOG_NS * (distance + 1);
+    if (w->watch == 0)
+        w->watch = plk_now() + PLK_WATCHDOG_NS * (distance + 1);
     channel = plk_channel_of(s, w->lock->id, w->ticket, &bit);
 
     seq = PLK_LOAD_ACQUIRE(&channel->seq);                         /* 1 */
     PLK_STORE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1);
     __atomic_fetch_add(&channel->parked, 1, __ATOMIC_SEQ_CST);     /* 2 */
-    PLK_STORE(&cell->slow, 1);                                     /* 3 */
-    PLK_FENCE(); /* [K1] pairs with unlock_barrier in plk_unlock and the fence in plk_pass_on */
+    plk_slow_raise(s, cell);                                       /* 3 */
+    /* [K1] its fence pairs with unlock_barrier in plk_unlock, with the fence of
+     * plk_serve_next, and with the new head of plk_pass_on */
     how = PLK_SLEEP_WOKEN;
     if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {              /* 4 */
         PLK_EVENT(me, parks);
-        how = plk_futex_wait(&channel->seq, seq, bit, until < bound ? until : bound); /* 5 */
+        how = plk_futex_wait(&channel->seq, seq, bit, until < w->watch ? until : w->watch); /* 5 */
         if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {
             if (how == PLK_SLEEP_WOKEN)
                 PLK_EVENT(me, spurious);
-            else if (how == PLK_SLEEP_TIMED_OUT && bound <= until)
+            else if (how == PLK_SLEEP_TIMED_OUT && w->watch <= until)
                 PLK_EVENT(me, watchdogs);
         }
     }
     __atomic_fetch_sub(&channel->parked, 1, __ATOMIC_SEQ_CST);     /* 6 */
     PLK_STORE(&me->channel, 0);
 
-    if (how == PLK_SLEEP_TIMED_OUT)
-        plk_watch(w);
-    else if (how == PLK_SLEEP_UNSUPPORTED)
+    if (how == PLK_SLEEP_UNSUPPORTED)
         sched_yield();
+    /* However the sleep ended: signals that come often must not starve this. */
+    if (plk_now() >= w->watch) {
+        w->watch = 0;
+        plk_watch(w);
+    }
     return how == PLK_SLEEP_INTERRUPTED ? PLK_HINT_INTERRUPTED : PLK_HINT_NONE;
 }
 

@@ -28,12 +28,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hv/barrier.h"
 #include "hv/guard.h"
 #include "hv/reserve.h"
 
 struct plk_table {
     struct plk_table *next, **prev;
     unsigned rounds; /* destructor calls so far */
+    int late;        /* another destructor takes locks: it may yet follow, so the table stays */
     struct plk_seat seats[PLK_MAX_DOMAINS + 1]; /* the last stays empty */
 };
 
@@ -44,7 +46,7 @@ static struct plk_segment *plk_segments[PLK_MAX_DOMAINS];
 static pthread_key_t plk_key;
 static pthread_once_t plk_once = PTHREAD_ONCE_INIT;
 static int plk_once_error;
-static uint32_t plk_fork_count;
+static uint32_t plk_fork_count, plk_forks_begun;
 
 static void plk_seat_clear(struct plk_seat *seat)
 {
@@ -73,8 +75,10 @@ static void plk_thread_exit(void *arg)
     uint32_t i;
 
     for (i = 0; i < PLK_MAX_DOMAINS; i++) {
-        if (table->seats[i].vcpu != NULL)
-            plk_seat_leave(&table->seats[i], plk_segment_by_id(i));
+        if (table->seats[i].vcpu == NULL)
+            continue;
+        plk_seat_leave(&table->seats[i], plk_segment_by_id(i));
+        table->late |= table->rounds != 0;
     }
     if (++table->rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
         pthread_setspecific(plk_key, table);
@@ -85,10 +89,16 @@ static void plk_thread_exit(void *arg)
     if (table->next != NULL)
         table->next->prev = table->prev;
     pthread_mutex_unlock(&plk_local);
-    free(table);
+    if (!table->late)
+        free(table);
 }
 
-static void plk_fork_prepare(void) { pthread_mutex_lock(&plk_local); }
+static void plk_fork_prepare(void)
+{
+    pthread_mutex_lock(&plk_local);
+    plk_forks_begun++;
+}
+
 static void plk_fork_parent(void) { pthread_mutex_unlock(&plk_local); }
 
 static void plk_fork_child(void)
@@ -108,6 +118,7 @@ static void plk_fork_child(void)
             free(table);
     }
     plk_fork_count++;
+    plk_membarrier_forked();
     plk_tables = mine;
     if (mine != NULL) {
         mine->next = NULL;
@@ -123,6 +134,12 @@ static void plk_once_init(void)
     plk_once_error = -pthread_key_create(&plk_key, plk_thread_exit);
     if (plk_once_error == 0)
         plk_once_error = -pthread_atfork(plk_fork_prepare, plk_fork_parent, plk_fork_child);
+}
+
+uint32_t plk_forks_seen(void)
+{
+    pthread_once(&plk_once, plk_once_init);
+    return PLK_LOAD(&plk_forks_begun);
 }
 
 struct plk_seat *plk_thread_seats(void)
@@ -301,7 +318,18 @@ static int plk_slot_find(struct plk_segment *s, uint32_t *found)
     return 0;
 }
 
-static int plk_slot_take(struct plk_vcpu *v)
+struct plk_identity {
+    uint64_t start_time, pid_ns;
+    int32_t pid, tid;
+};
+
+static struct plk_identity plk_identify(void)
+{
+    return (struct plk_identity){plk_process_start(), plk_pid_namespace(), (int32_t)getpid(),
+                                 (int32_t)syscall(SYS_gettid)};
+}
+
+static int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
 {
     int rc;
 
@@ -311,10 +339,10 @@ static int plk_slot_take(struct plk_vcpu *v)
     v->held = v->depth = v->channel = v->cpu = 0;
     v->wait_since = 0;
     v->generation++;
-    v->pid = (int32_t)getpid();
-    v->tid = (int32_t)syscall(SYS_gettid);
-    v->start_time = plk_process_start();
-    v->pid_ns = plk_pid_namespace();
+    v->pid = who->pid;
+    v->tid = who->tid;
+    v->start_time = who->start_time;
+    v->pid_ns = who->pid_ns;
     memset(&v->life, 0, sizeof(v->life));
     rc = plk_robust_init(&v->life.mutex);
     if (rc == 0)
@@ -327,12 +355,16 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 {
     struct plk_segment *s = plk_segment_of(domain);
     struct plk_seat *seats = plk_thread_seats();
+    struct plk_identity who;
     struct plk_vcpu *v = NULL;
     uint32_t index = 0;
     int rc;
 
     if (seats == NULL)
         return -ENOMEM;
+    *seat = &seats[s->id];
+    if ((*seat)->vcpu != NULL && !PLK_LOAD(&s->closed))
+        return 0; /* through another module */
     plk_seats_sweep(seats);
     /* A reference first, so that a concurrent close can't unmap under us. */
     pthread_mutex_lock(&plk_local);
@@ -343,18 +375,18 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     if (rc != 0)
         return rc;
 
+    who = plk_identify(); /* reads files: not under the guard */
     rc = plk_guard_lock(s);
     if (rc == 0) {
         rc = plk_slot_find(s, &index);
         if (rc == 0 && (v = plk_vcpu_at(s, index)) != NULL)
-            rc = plk_slot_take(v);
+            rc = plk_slot_take(v, &who);
         plk_guard_unlock(s);
     }
     if (rc != 0) {
         plk_segment_put(s);
         return rc;
     }
-    *seat = &seats[s->id];
     pthread_mutex_lock(&plk_local);
     **seat = (struct plk_seat){v, (uint64_t)index + 1, NULL, 0, 0};
     rc = s->closed ? -ESHUTDOWN : 0; /* closed while we were at it */
@@ -397,23 +429,4 @@ int plk_retire_all(struct plk_domain *domain)
     if (rc == 0 && mine != NULL && mine[id].vcpu != NULL)
         plk_seat_leave(&mine[id], s);
     return rc;
-}
-
-int plk_reap(struct plk_segment *s)
-{
-    uint32_t i, used = PLK_LOAD(&s->header->vcpus_next);
-    int freed = 0;
-
-    if (plk_guard_lock(s) != 0)
-        return 0;
-    for (i = 0; i < used && i < s->geometry.vcpus; i++) {
-        struct plk_vcpu *v = plk_vcpu_at(s, i);
-
-        if (PLK_LOAD(&v->state) == PLK_VCPU_ONLINE && plk_slot_takable(v)) {
-            PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
-            freed++;
-        }
-    }
-    plk_guard_unlock(s);
-    return freed;
 }

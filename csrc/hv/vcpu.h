@@ -17,12 +17,12 @@ struct plk_seat *plk_seat_even_closed(struct plk_domain *domain);
 /* How many forks lie between this process and the one that loaded the library. */
 uint32_t plk_forks(void);
 
+/* How many times this process, or one it was forked from, began to fork. */
+uint32_t plk_forks_seen(void);
+
 /* Forget the domain in every thread of this process.  0; -EBUSY: a thread holds
  * or waits for a lock of it. */
 int plk_retire_all(struct plk_domain *domain);
-
-/* Free vCPU slots whose threads have died and held nothing; how many. */
-int plk_reap(struct plk_segment *s);
 
 /* Give up a reference of the mapping; the last unmaps it. */
 void plk_segment_put(struct plk_segment *s);

@@ -3,6 +3,8 @@
 #include "hv/guard.h"
 #include "hv/reserve.h"
 
+#define PLK_VIEW_TRIES 100
+
 static const char *const plk_event_names[] = {
 #define X(name, meaning) #name,
     PLK_EVENTS(X)
@@ -65,13 +67,17 @@ int plk_cell_view(struct plk_segment *s, uint32_t index, struct plk_cell_view *v
 {
     struct plk_cell *cell;
     uint64_t owner;
+    int tries = 0;
     int rc = plk_reserve_cell(s, index, &cell);
 
     if (rc != 0)
         return rc;
-    /* head before tail, so that head <= tail holds in the copy */
-    view->head = PLK_LOAD_ACQUIRE(&cell->head);
-    owner = PLK_LOAD_ACQUIRE(&cell->owner);
+    /* head and owner of one instant, if the lock holds still for as long; and
+     * head before tail, so that head <= tail holds in the copy. */
+    do {
+        view->head = PLK_LOAD_ACQUIRE(&cell->head);
+        owner = PLK_LOAD_ACQUIRE(&cell->owner);
+    } while (PLK_LOAD_ACQUIRE(&cell->head) != view->head && ++tries < PLK_VIEW_TRIES);
     view->tail = PLK_LOAD_ACQUIRE(&cell->tail);
     view->owned = view->head != view->tail && PLK_OWNER_VALID(owner, view->head);
     view->owner_vcpu = PLK_OWNER_VCPU(owner);

@@ -6,7 +6,7 @@
 
 #include <sched.h>
 
-#include "hv/futex.h"
+#include "hv/barrier.h"
 #include "hv/leave.h"
 #include "slow/slow.h"
 
@@ -99,6 +99,9 @@ static const struct plk_choice plk_choices[] = {
      FN(plk_nothing), PLK_NATIVE, 1, NULL},
     {PLK_OP_unlock_barrier, "fence", "a full fence between head and slow", PLK_KIND_INLINE, LOCK_OR_NOP,
      FN(plk_barrier_fence), 0, 1, NULL},
+
+    {PLK_OP_unlock_barrier, "membarrier", "nothing here: a waiter has all CPUs fence before it sleeps",
+     PLK_KIND_NOP, NOP6, FN(plk_nothing), PLK_ENLIGHTENED, 1, plk_membarrier_works},
 
 #define X(path, needs, is_sound, says)                                                    \
     {PLK_OP_lock_spinning, #path, says, needs == PLK_NATIVE ? PLK_KIND_NOP : PLK_KIND_CALL, \

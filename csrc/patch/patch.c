@@ -22,6 +22,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hv/barrier.h"
+
 struct plk_site_state {
     const unsigned char *address;
     uint8_t op, status;
@@ -127,6 +129,10 @@ static void plk_apply_to(struct plk_loaded *l)
     plk_sync_cores();
 }
 
+/* A child must not inherit the lock from a thread it does not have. */
+static void plk_patch_fork_prepare(void) { pthread_mutex_lock(&plk_patch_lock); }
+static void plk_patch_fork_done(void) { pthread_mutex_unlock(&plk_patch_lock); }
+
 int plk_module_add(struct plk_module *module)
 {
     uint32_t count = (uint32_t)(module->sites_end - module->sites), i;
@@ -150,6 +156,8 @@ int plk_module_add(struct plk_module *module)
         l->count++;
     }
     pthread_mutex_lock(&plk_patch_lock);
+    if (plk_loaded_first == NULL) /* once, with the core itself */
+        pthread_atfork(plk_patch_fork_prepare, plk_patch_fork_done, plk_patch_fork_done);
     *plk_loaded_end = l;
     plk_loaded_end = &l->next;
     if (plk_applied)
@@ -172,6 +180,9 @@ int plk_apply(const uint32_t *choices, int patch)
         else if (!plk_choice_available(choices[op]))
             rc = -ENOTSUP;
     }
+    /* Before any unlock site can become a nop that relies on it. */
+    if (rc == 0 && plk_membarrier_works())
+        rc = plk_membarrier_register();
     pthread_mutex_lock(&plk_patch_lock);
     if (rc == 0 && plk_applied)
         rc = -EBUSY;

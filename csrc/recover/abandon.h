@@ -4,16 +4,17 @@
 
 #include "recover/segment.h"
 
-/* Put up the tombstone of (id, ticket).  0, or -ENOSPC. */
+/* Put up the tombstone of (id, ticket); one that stands already will do.  0, or
+ * -ENOSPC. */
 int plk_tomb_put(struct plk_segment *s, uint64_t id, uint64_t ticket);
 
-/* Take it down.  1: it stood and this call took it, so the caller now
- * possesses the ticket; 0: it did not stand. */
-int plk_tomb_claim(struct plk_segment *s, uint64_t id, uint64_t ticket);
+/* Take back a ticket of one's own.  1: the tombstone stood and is gone, the
+ * caller possesses the ticket again; 0: it has been passed over, or is being. */
+int plk_tomb_retract(struct plk_segment *s, uint64_t id, uint64_t ticket);
 
-/* The caller possesses ticket `head` of the cell, which nobody will use: give
- * it up, and every abandoned ticket behind it.  Returns the ticket now served,
- * which its waiter must be kicked for; *passed counts tombstones claimed. */
+/* Move head from `head` past every abandoned ticket.  Anybody may call this at
+ * any time.  Returns the ticket now served, whose waiter the caller must kick;
+ * *passed: how many tickets this call moved head past. */
 uint64_t plk_pass_on(struct plk_segment *s, struct plk_cell *cell, uint64_t id, uint64_t head,
                      unsigned *passed);
 

@@ -16,6 +16,7 @@ struct plk_segment {
     struct plk_geometry geometry;
     int fd;
     uint32_t id;        /* face.id until it is closed */
+    uint32_t barrier;   /* enum plk_barrier, of the domain */
     int32_t closed;     /* no new registrations */
     int32_t released;   /* no handle refers to this structure any more */
     int32_t references; /* of the mapping: seats, and the opener */

@@ -18,8 +18,9 @@
  *
  * Each side stores, fences, then looks at what the other stored, so at least
  * one of them sees the other: U kicks, or W does not sleep.  The barrier pair
- * is unlock_barrier <-> the fence in plk_park.  A leaver's tombstone stands in
- * the same relation to U [K2]: see recover/abandon.c.
+ * is unlock_barrier <-> the fence in plk_slow_raise; in most domains the latter
+ * is strong enough for both, and unlock_barrier a nop (hv/barrier.c).  A leaver's
+ * tombstone stands in the same relation to U [K2]: see recover/abandon.c.
  *
  * Under the native protocol nobody sleeps and U needs neither barrier nor look.
  *
@@ -30,7 +31,7 @@
  * falls only when the kick is done.  On x86 a store is not overtaken by a later
  * one; elsewhere the release stores below say the same.
  *
- * Cost, uncontended: one locked instruction (two where unlock_barrier is on),
+ * Cost, uncontended: one locked instruction (two where unlock_barrier fences),
  * no call, no system call, no allocation. */
 #ifndef PYLOCKS_FAST_H
 #define PYLOCKS_FAST_H
@@ -52,6 +53,7 @@ struct plk_wait {
     struct plk_seat *seat;
     uint64_t ticket;
     uint64_t deadline; /* CLOCK_MONOTONIC ns; PLK_FOREVER: none */
+    uint64_t watch;    /* when to look after the head of the queue next; 0: not set */
     uint64_t pause;    /* return -EINTR at this time, for a look at signals; PLK_FOREVER: never */
     uint32_t rounds;   /* lock_spinning calls made so far in this wait */
     uint32_t forks;    /* of this process when the wait was nested: tells a child */
@@ -63,15 +65,6 @@ struct plk_wait {
 #define PLK_STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define PLK_STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define PLK_FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-
-/* The thread's table of seats, cached for each translation unit.  initial-exec
- * keeps the look-up free of calls; musl can't load such a library late. */
-#if defined(__GLIBC__)
-#define PLK_TLS_MODEL __attribute__((tls_model("initial-exec")))
-#else
-#define PLK_TLS_MODEL
-#endif
-static __thread struct plk_seat *plk_seats PLK_TLS_MODEL __attribute__((unused));
 
 PLK_COLD static int plk_first_use(struct plk_domain *domain, struct plk_seat **seat)
 {
@@ -125,7 +118,8 @@ static inline void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_
 /* Back to the ticket that this vCPU abandoned on the lock, if it still stands. */
 PLK_COLD static int plk_take_left(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
 {
-    *w = (struct plk_wait){lock, seat, PLK_NO_TICKET, PLK_FOREVER, PLK_FOREVER, 0, 0};
+    *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET, .deadline = PLK_FOREVER,
+                         .pause = PLK_FOREVER};
     return plk_module_self.api->resume(w);
 }
 
@@ -145,7 +139,8 @@ static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, 
         plk_enter(cell, me, tag, t);
         return 0;
     }
-    *w = (struct plk_wait){lock, seat, t, PLK_FOREVER, PLK_FOREVER, 0, 0};
+    *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = t, .deadline = PLK_FOREVER,
+                           .pause = PLK_FOREVER};
     return 1;
 }
 
@@ -164,7 +159,8 @@ static inline int plk_take(struct plk_lock *lock, struct plk_wait *w)
  * busy does.  Nonzero: head has moved since. */
 PLK_COLD static int plk_look_after(struct plk_lock *lock, struct plk_seat *seat)
 {
-    struct plk_wait w = {lock, seat, PLK_NO_TICKET, PLK_FOREVER, PLK_FOREVER, 0, 0};
+    struct plk_wait w = {.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET, .deadline = PLK_FOREVER,
+                         .pause = PLK_FOREVER};
     uint64_t head = PLK_LOAD(&lock->cell->head);
 
     plk_module_self.api->watch(&w);
@@ -204,6 +200,31 @@ static inline int plk_trylock(struct plk_lock *lock)
     return 0;
 }
 
+/* Take down `slow` if nobody needs it; by the holder of ticket t, before it
+ * releases, so that every way out of a contended episode comes past here.
+ *
+ * [S1] Only the holder clears slow, and looks at tail afterwards:
+ *
+ *       holder of t                        arrival
+ *       slow = 0                           tail += 1  (xadd, a full fence)
+ *       fence                              ...
+ *       look at tail -> slow = 1 if moved  slow = 1; fence; look at head; sleep
+ *
+ * If the look misses the arrival's xadd, the arrival's slow = 1 comes after
+ * slow = 0 and stands.  With tail == t + 1 there is no ticket in (head, tail),
+ * hence nobody parked and no tombstone that the flag would have to announce.  A
+ * leaver of an older ticket may still set it for nothing; then the next holder
+ * comes past here. */
+PLK_COLD static void plk_settle(struct plk_cell *cell, uint64_t t)
+{
+    if (PLK_LOAD(&cell->tail) != t + 1)
+        return;
+    PLK_STORE(&cell->slow, 0);
+    PLK_FENCE(); /* [S1] pairs with the arrival's xadd */
+    if (PLK_LOAD(&cell->tail) != t + 1)
+        PLK_STORE(&cell->slow, 1);
+}
+
 PLK_COLD static void plk_unlock_slow(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
 {
     PLK_SITE_FRAME();
@@ -233,8 +254,10 @@ static inline int plk_unlock(struct plk_lock *lock)
     t = PLK_LOAD(&cell->head);
     if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->tag)))
         return -EPERM;
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
+        plk_settle(cell, t);
     PLK_STORE_RELEASE(&cell->head, t + 1);
-    PLK_UNLOCK_BARRIER(); /* [K1] pairs with the fence in plk_park, [K2] with the one in plk_leave */
+    PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_unlock_slow(lock, seat, t + 1);
     PLK_STORE_RELEASE(&me->held, me->held - 1);

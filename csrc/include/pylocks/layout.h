@@ -41,6 +41,10 @@
  * two may not meet in one domain. */
 enum plk_protocol { PLK_NATIVE = 1, PLK_ENLIGHTENED = 2 };
 
+/* Who orders an unlocker's store of head before its look at slow, in the whole
+ * domain: every unlocker, or every waiter on behalf of all (hv/barrier.c). */
+enum plk_barrier { PLK_BARRIER_FENCE = 1, PLK_BARRIER_MEMBARRIER = 2 };
+
 /* ------------------------------------------------------------- lock cell */
 
 enum plk_cell_flags {
@@ -58,13 +62,14 @@ enum plk_cell_flags {
  *   owner == (head, v + 1)     v is inside its critical section
  *   owner != (head, *)         nobody is inside; a stale owner is never cleared
  *   slow  != 0                 somebody may be parked on, or have abandoned, a
- *                              ticket in (head, tail): the unlocker must look
+ *                              ticket in (head, tail): the unlocker must look;
+ *                              1 or 2, which matters to waiters (hv/barrier.c)
  *
  * `tail` moves only by fetch-and-add (or compare-and-swap from head == tail).
- * `head` is written only by whoever possesses ticket `head`: its holder, or
- * the one party that claimed that ticket's tombstone.  `slow` may be set when
- * nothing needs it (costs one look) and must never be clear when something
- * does; who may clear it is argued in recover/abandon.c.
+ * `head` is stored by the holder of ticket `head`, who possesses it alone, or,
+ * if that ticket is abandoned, moved by compare-and-swap by whoever passes over
+ * it.  `slow` may be set when nothing needs it (costs one look) and must never
+ * be clear when something does; only the holder clears it: plk_unlock.
  * Type-stable: freed cells are only ever reused as cells, with head and tail
  * going on from where they were, so that a late kick is harmless. */
 struct plk_cell {
@@ -141,7 +146,7 @@ struct plk_vcpu {
     uint64_t ticket;
     uint32_t held;
     uint32_t cpu;     /* CPU last seen on, a hint; written in the slow case only */
-    uint32_t channel; /* event channel parked on, index + 1; 0 is none */
+    uint32_t channel; /* event channel being parked on, index + 1; 0 is none */
     uint32_t spare0;
     uint64_t wait_since; /* CLOCK_MONOTONIC ns at which the present wait began; 0 is none */
     uint64_t spare1[3];
@@ -182,15 +187,24 @@ struct plk_vcpu {
  * (a waiting array), so a kick costs the same with a thousand waiters as with
  * one.  `parked` is a count that each waiter raises and lowers for itself: a
  * kicker never clears it, because clearing at kick time loses the wake of
- * another ticket that shares the channel. */
+ * another ticket that shares the channel.  A killed sleeper leaves it too high for
+ * good: it is an upper bound, which costs a needless wake call now and then. */
 struct plk_channel {
     uint32_t seq;    /* futex word; bumped by every kick */
     uint32_t parked; /* waiters between publishing and leaving */
 };
 
-/* A tombstone: (cell index + 1) << 32 | low half of the ticket; 0 is empty.
- * Tickets that can be abandoned lie within [head, tail), far less than 2^32. */
-#define PLK_TOMB(id, ticket) (((uint64_t)(id) << 32) | (uint32_t)(ticket))
+/* A tombstone, one word:
+ *
+ *   0                          empty
+ *   PLK_TOMB(id, t)            ticket t of cell id - 1 is abandoned
+ *   the same | PLK_TOMB_PASSING  and somebody is moving head past it; whoever
+ *                              meets it finishes that (recover/abandon.c)
+ *
+ * id takes 27 bits and the low 36 of the ticket are kept: those that can be
+ * abandoned lie within [head, tail), of which there are far fewer. */
+#define PLK_TOMB(id, ticket) (((uint64_t)(id) << 36) | ((uint64_t)(ticket) & 0xfffffffffull))
+#define PLK_TOMB_PASSING (1ull << 63)
 #define PLK_TOMB_WINDOW 32u
 
 /* --------------------------------------------------------------- directory */
@@ -221,7 +235,7 @@ struct plk_header {
     uint32_t life_offset; /* of the lock word in pthread_mutex_t: tells C libraries apart */
     uint32_t protocol;    /* enum plk_protocol */
     uint32_t array;       /* 1: all cells belong to one array, none is allocated singly */
-    uint32_t spare0;
+    uint32_t barrier;     /* enum plk_barrier */
     struct plk_geometry geometry;
     unsigned char uid[16];  /* random: two attachments are the same domain iff equal */
     unsigned char boot[16]; /* the kernel's boot_id */
@@ -246,6 +260,8 @@ struct plk_header {
 };
 
 #define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))
+PLK_STATIC_ASSERT(long_is_64, sizeof(long) == 8); /* ops take tickets as long */
+PLK_STATIC_ASSERT(tomb_id, PLK_MAX_CELLS < (1u << 27));
 PLK_STATIC_ASSERT(cell, sizeof(struct plk_cell) == 32);
 PLK_STATIC_ASSERT(vcpu, sizeof(struct plk_vcpu) == 512);
 PLK_STATIC_ASSERT(identity_line, offsetof(struct plk_vcpu, state) == 64);

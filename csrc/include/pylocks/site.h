@@ -37,6 +37,17 @@
 
 #include "ops.h"
 
+/* initial-exec keeps the look-up of a thread-local free of calls; musl can't load
+ * such a library late. */
+#if defined(__GLIBC__)
+#define PLK_TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#define PLK_TLS_MODEL
+#endif
+
+/* The thread's table of seats, cached in each module. */
+extern __thread struct plk_seat *plk_seats PLK_HIDDEN PLK_TLS_MODEL;
+
 /* Defined once a module by PLK_MODULE; the asm names it, hence the label. */
 extern struct plk_ops plk_module_ops __asm__("plk_module_ops") PLK_HIDDEN;
 extern struct plk_module plk_module_self PLK_HIDDEN;
@@ -72,6 +83,7 @@ __attribute__((noinline, cold, noreturn, unused)) static void plk_not_registered
 /* Put once into one source file of a module. */
 #define PLK_MODULE(module_name)                                                     \
     static long plk_op_unset(void) { return 0; }                                    \
+    __thread struct plk_seat *plk_seats PLK_TLS_MODEL;                              \
     struct plk_ops plk_module_ops __attribute__((used)) = {                         \
         {plk_op_unset, plk_op_unset, plk_op_unset, plk_op_unset, plk_op_unset, plk_op_unset}}; \
     struct plk_module plk_module_self = {(module_name), &plk_module_ops,            \

@@ -9,31 +9,11 @@
 
 #define PLK_LEAVE_RETRY 1000000u /* ns */
 
-/* Granted ticket w->ticket: enter, and take down `slow` if nobody needs it.
- *
- * [S1] Only the possessor clears slow, and looks at tail afterwards:
- *
- *       possessor of t                     arrival
- *       slow = 0                           tail += 1  (xadd, a full fence)
- *       fence                              ...
- *       look at tail -> slow = 1 if moved  slow = 1; fence; look at head; sleep
- *
- * If the look misses the arrival's xadd, the arrival's slow = 1 comes after
- * slow = 0 and stands.  With tail == t + 1 there is no ticket in (head, tail),
- * hence nobody parked and no tombstone that the flag would have to announce. */
+/* Granted ticket w->ticket: enter. */
 PLK_COLD static int plk_granted(struct plk_wait *w)
 {
-    struct plk_cell *cell = w->lock->cell;
-    uint64_t t = w->ticket;
-
-    plk_enter(cell, w->seat->vcpu, w->seat->tag, t);
+    plk_enter(w->lock->cell, w->seat->vcpu, w->seat->tag, w->ticket);
     PLK_STORE(&w->seat->vcpu->wait_since, 0);
-    if (PLK_LOAD(&cell->slow) != 0 && PLK_LOAD(&cell->tail) == t + 1) {
-        PLK_STORE(&cell->slow, 0);
-        PLK_FENCE(); /* [S1] pairs with the arrival's xadd */
-        if (PLK_LOAD(&cell->tail) != t + 1)
-            PLK_STORE(&cell->slow, 1);
-    }
     return 0;
 }
 
@@ -152,7 +132,8 @@ PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, ui
     if (seat == NULL)
         return rc;
     PLK_SITE_FRAME();
-    *w = (struct plk_wait){lock, seat, PLK_NO_TICKET, deadline, pause, 0, 0};
+    *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET,
+                           .deadline = deadline, .pause = pause};
     if (lock->domain->protocol != PLK_NATIVE && !api->crowded(lock->domain)) {
         rc = plk_take_seated(lock, seat, w);
         w->deadline = deadline;

@@ -1,0 +1,258 @@
+/* fast/acquire.c - the contended half of an acquisition from Python: the GIL,
+ * signals, timeouts, errors. */
+#include "fast/acquire.h"
+
+/* How long the main thread waits before it looks at signals again.  A signal
+ * that interrupts a sleep is seen at once; this is for one that came just
+ * before the sleep, and for waits that do not sleep. */
+#define SIGNAL_PAUSE_NS 50000000ull
+#define NS_PER_S 1e9
+#define LONGEST_TIMEOUT_S 3e9 /* about 95 years; no sum overflows */
+
+/* ------------------------------------------------------------------ errors */
+
+/* Raise the exception that pylocks.errors makes of a refusal of the core. */
+void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock)
+{
+    PyObject *errors = PyImport_ImportModule("pylocks.errors"), *made = NULL;
+
+    if (errors != NULL)
+        made = PyObject_CallMethod(errors, "lock_error", "iOK", -rc, domain,
+                                   (unsigned long long)(lock->id - 1));
+    if (made != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(made), made);
+    Py_XDECREF(made);
+    Py_XDECREF(errors);
+}
+
+/* ------------------------------------------------------------ registration */
+
+/* This thread's first use of the domain: registration may wait for the domain's
+ * mutex, so not under the GIL.  NULL: exception set. */
+struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
+{
+    struct plk_seat *seat;
+    int rc;
+
+    Py_BEGIN_ALLOW_THREADS
+    rc = plk_first_use(lock->domain, &seat);
+    Py_END_ALLOW_THREADS
+    if (rc == 0)
+        return seat;
+    plk_raise(rc, domain, lock);
+    return NULL;
+}
+
+/* ----------------------------------------------------------------- waiting */
+
+/* Only Python's main thread handles signals; after a fork it is the thread that
+ * forked. */
+static __thread int main_thread_known PLK_TLS_MODEL; /* 1: it is, -1: it is not, 0: ask */
+
+static int is_main_thread(void)
+{
+    PyObject *threading, *main = NULL, *ident = NULL;
+
+    if (main_thread_known != 0)
+        return main_thread_known > 0;
+    threading = PyImport_ImportModule("threading");
+    if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL)
+        ident = PyObject_GetAttrString(main, "ident");
+    main_thread_known =
+        ident == NULL || PyLong_AsUnsignedLong(ident) == PyThread_get_thread_ident() ? 1 : -1;
+    PyErr_Clear(); /* not known: then as if it were */
+    Py_XDECREF(ident);
+    Py_XDECREF(main);
+    Py_XDECREF(threading);
+    return main_thread_known > 0;
+}
+
+void plk_forget_main_thread(void) { main_thread_known = 0; }
+
+static uint64_t next_pause(int main_thread)
+{
+    return main_thread ? plk_module_self.api->now() + SIGNAL_PAUSE_NS : PLK_FOREVER;
+}
+
+/* Leave the queue because of the exception that is set, and keep it set. */
+static void leave_queue(struct plk_wait *w)
+{
+    PyObject *type, *value, *traceback;
+    int rc;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    w->deadline = 0;
+    w->pause = PLK_FOREVER;
+    Py_BEGIN_ALLOW_THREADS
+    do
+        rc = plk_wait_turn(w);
+    while (rc == -EINTR);
+    if (rc == 0)
+        plk_unlock(w->lock);
+    Py_END_ALLOW_THREADS
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Python code runs here and may take other locks, or fork: this wait is kept
+ * safe.  0; -1: exception set; -ECHILD: this is a forked child, which has no
+ * place in the queue (an exception may be set). */
+static int look_at_signals(struct plk_wait *w)
+{
+    int rc;
+
+    if (plk_module_self.api->nest(w) != 0) {
+        PyErr_SetString(PyExc_RecursionError,
+                        "too many signal handlers, each waiting for a pylocks lock, are nested in "
+                        "this thread");
+        return -1;
+    }
+    rc = PyErr_CheckSignals();
+    return plk_module_self.api->unnest(w) != 0 ? -ECHILD : rc;
+}
+
+/* In a child forked by a signal handler during the wait: queue up as what it
+ * is, another vCPU.  1: acquired, 0: queued, -1: exception set. */
+static int queue_again(struct plk_wait *w, PyObject *domain)
+{
+    struct plk_seat *seat = PyErr_Occurred() ? NULL : plk_seat_for(w->lock, domain);
+    uint64_t deadline = w->deadline;
+    int rc;
+
+    if (seat == NULL)
+        return -1;
+    rc = plk_take_seated(w->lock, seat, w);
+    w->deadline = deadline;
+    return rc == 0;
+}
+
+/* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
+int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
+{
+    int main_thread = is_main_thread(), rc;
+
+    for (;;) {
+        w->pause = next_pause(main_thread);
+        Py_BEGIN_ALLOW_THREADS
+        rc = plk_wait_turn(w);
+        Py_END_ALLOW_THREADS
+        if (rc == 0)
+            return 1;
+        if (rc == -ETIMEDOUT)
+            return 0;
+        if (rc != -EINTR) {
+            plk_raise(rc, domain, w->lock);
+            return -1;
+        }
+        rc = look_at_signals(w);
+        if (rc == -ECHILD && (rc = queue_again(w, domain)) != 0)
+            return rc;
+        if (rc != 0) {
+            leave_queue(w);
+            return -1;
+        }
+    }
+}
+
+static int acquire_try(struct plk_lock *lock, PyObject *domain)
+{
+    int rc;
+
+    if (plk_seat_for(lock, domain) == NULL)
+        return -1;
+    rc = plk_trylock(lock);
+    if (rc == 0 || rc == -EBUSY)
+        return rc == 0;
+    plk_raise(rc, domain, lock);
+    return -1;
+}
+
+static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds)
+{
+    struct plk_seat *seat = plk_seat_for(lock, domain);
+    uint64_t deadline;
+    struct plk_wait w;
+    int main_thread, rc;
+
+    if (seat == NULL)
+        return -1;
+    /* Free: no call, and the GIL kept.  Not ahead of a ticket of our own. */
+    if (seat->left_count == 0 && plk_trylock(lock) == 0)
+        return 1;
+    deadline = plk_module_self.api->now() + (uint64_t)(seconds * NS_PER_S);
+    main_thread = is_main_thread();
+    for (;;) {
+        /* This may poll, without a ticket, until the pause. */
+        Py_BEGIN_ALLOW_THREADS
+        rc = plk_take_until(lock, &w, deadline, next_pause(main_thread));
+        Py_END_ALLOW_THREADS
+        if (rc == 0)
+            return 1;
+        if (rc > 0)
+            return plk_wait_in_queue(&w, domain);
+        if (rc == -ETIMEDOUT)
+            return 0;
+        if (rc != -EINTR) {
+            plk_raise(rc, domain, lock);
+            return -1;
+        }
+        if (PyErr_CheckSignals() != 0)
+            return -1;
+    }
+}
+
+/* Arguments of acquire: (blocking=True, timeout=None), as threading.Lock's. */
+int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout)
+{
+    double seconds = -1;
+
+    if (timeout != NULL && timeout != Py_None) {
+        seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1 && PyErr_Occurred())
+            return -1;
+        if (!(seconds >= 0) && seconds != -1) {
+            PyErr_Format(PyExc_ValueError, "timeout must be None, -1 or seconds >= 0, not %R", timeout);
+            return -1;
+        }
+        if (seconds > LONGEST_TIMEOUT_S) {
+            PyErr_Format(PyExc_OverflowError, "timeout of %R s is too large; use None to wait for ever",
+                         timeout);
+            return -1;
+        }
+        if (!blocking && seconds != -1) {
+            PyErr_SetString(PyExc_ValueError, "a timeout has no meaning with blocking=False");
+            return -1;
+        }
+    }
+    if (!blocking || seconds == 0)
+        return acquire_try(lock, domain);
+    return seconds == -1 ? plk_acquire_blocking(lock, domain) : acquire_timed(lock, domain, seconds);
+}
+
+int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
+                         PyObject **timeout)
+{
+    Py_ssize_t i, count = names != NULL ? PyTuple_GET_SIZE(names) : 0;
+    PyObject *given[2] = {NULL, NULL};
+
+    if (nargs > 2) {
+        PyErr_SetString(PyExc_TypeError, "acquire() takes at most (blocking=True, timeout=None)");
+        return -1;
+    }
+    for (i = 0; i < nargs; i++)
+        given[i] = args[i];
+    for (i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        int which = PyUnicode_CompareWithASCIIString(name, "blocking") == 0  ? 0
+                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0 ? 1
+                                                                             : -1;
+
+        if (which < 0 || given[which] != NULL) {
+            PyErr_Format(PyExc_TypeError, "acquire() got an unexpected or repeated argument %R", name);
+            return -1;
+        }
+        given[which] = args[nargs + i];
+    }
+    *timeout = given[1];
+    *blocking = given[0] == NULL ? 1 : PyObject_IsTrue(given[0]);
+    return *blocking < 0 ? -1 : 0;
+}

@@ -1,0 +1,66 @@
+/* fast/acquire.h - acquiring from Python; shared by the types of pylocks._lock.
+ *
+ * The uncontended path is inline and makes no call.  What lies behind it, in
+ * acquire.c, releases the GIL before any wait, spin or sleep, for a sibling
+ * thread may be the holder. */
+#ifndef PLK_FAST_ACQUIRE_H
+#define PLK_FAST_ACQUIRE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <pylocks.h>
+
+#define METHOD(f) ((PyCFunction)(void (*)(void))(f))
+
+typedef struct {
+    PyObject_HEAD
+    struct plk_lock lock;
+    PyObject *domain; /* the pylocks.Domain, kept alive for as long as this handle */
+    PyObject *weakrefs;
+} LockObject;
+
+extern PyType_Spec plk_lock_spec PLK_HIDDEN, plk_array_spec PLK_HIDDEN, plk_within_spec PLK_HIDDEN;
+
+/* Raise the exception that pylocks.errors makes of a refusal of the core. */
+void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock) PLK_HIDDEN;
+
+/* Register this thread.  NULL: exception set. */
+struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain) PLK_HIDDEN;
+
+/* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
+int plk_wait_in_queue(struct plk_wait *w, PyObject *domain) PLK_HIDDEN;
+
+/* Arguments (blocking=True, timeout=None) of acquire; -1: exception set. */
+int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
+                      PyObject **timeout) PLK_HIDDEN;
+
+/* acquire with those arguments.  1: acquired, 0: not, -1: exception set. */
+int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout) PLK_HIDDEN;
+
+/* Of the Lock type, for Within. */
+PyObject *plk_lock_release(LockObject *self, PyObject *unused) PLK_HIDDEN;
+
+/* Forget, in a forked child, which thread is Python's main one. */
+void plk_forget_main_thread(void) PLK_HIDDEN;
+
+static inline struct plk_seat *plk_seat_for(struct plk_lock *lock, PyObject *domain)
+{
+    struct plk_seat *seat = plk_seat_of(lock->domain);
+
+    return PLK_LIKELY(seat != NULL) ? seat : plk_first_seat(lock, domain);
+}
+
+/* 1: acquired, -1: exception set. */
+__attribute__((always_inline)) static inline int plk_acquire_blocking(struct plk_lock *lock, PyObject *domain)
+{
+    struct plk_seat *seat = plk_seat_for(lock, domain);
+    struct plk_wait w;
+
+    if (PLK_UNLIKELY(seat == NULL))
+        return -1;
+    return PLK_LIKELY(plk_take_seated(lock, seat, &w) == 0) ? 1 : plk_wait_in_queue(&w, domain);
+}
+
+#endif

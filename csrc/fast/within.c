@@ -1,0 +1,96 @@
+/* fast/within.c - the type pylocks._lock.Within.
+ *
+ * In C, because a signal handler that raises between two bytecodes of a Python
+ * __enter__ would leave the lock held and __exit__ uncalled. */
+#include "fast/acquire.h"
+
+typedef struct {
+    PyObject_HEAD
+    LockObject *lock;
+    PyObject *seconds;
+} WithinObject;
+
+/* Within(lock, seconds) */
+static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *module = PyType_GetModule(type), *lock, *seconds;
+    PyObject **lock_type = module != NULL ? PyModule_GetState(module) : NULL;
+    WithinObject *self;
+    double value;
+
+    if (lock_type == NULL)
+        return NULL;
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyErr_SetString(PyExc_TypeError, "Within(lock, seconds) takes no keywords");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "O!O:Within", *lock_type, &lock, &seconds))
+        return NULL;
+    value = PyFloat_AsDouble(seconds);
+    if (value == -1 && PyErr_Occurred())
+        return NULL;
+    if (!(value >= 0)) {
+        PyErr_Format(PyExc_ValueError, "within() needs seconds >= 0, not %R", seconds);
+        return NULL;
+    }
+    self = (WithinObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->lock = (LockObject *)Py_NewRef(lock);
+    self->seconds = Py_NewRef(seconds);
+    return (PyObject *)self;
+}
+
+static PyObject *within_enter(WithinObject *self, PyObject *unused)
+{
+    int rc = plk_acquire_with(&self->lock->lock, self->lock->domain, 1, self->seconds);
+
+    (void)unused;
+    if (rc > 0)
+        return Py_NewRef((PyObject *)self->lock);
+    if (rc == 0)
+        PyErr_Format(PyExc_TimeoutError, "%R was not acquired within %S s", self->lock, self->seconds);
+    return NULL;
+}
+
+static PyObject *within_exit(WithinObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)args;
+    (void)nargs;
+    return plk_lock_release(self->lock, NULL);
+}
+
+static int within_traverse(WithinObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)self->lock);
+    Py_VISIT(self->seconds);
+    return 0;
+}
+
+static void within_dealloc(WithinObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->lock);
+    Py_CLEAR(self->seconds);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef within_methods[] = {
+    {"__enter__", METHOD(within_enter), METH_NOARGS,
+     "__enter__($self, /)\n--\n\nThe lock, acquired; TimeoutError."},
+    {"__exit__", METHOD(within_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot within_slots[] = {{Py_tp_doc, "A lock with a time limit on entering."},
+                                     {Py_tp_new, within_new},
+                                     {Py_tp_dealloc, within_dealloc},
+                                     {Py_tp_traverse, within_traverse},
+                                     {Py_tp_methods, within_methods},
+                                     {0, NULL}};
+
+PyType_Spec plk_within_spec = {"pylocks._lock.Within", sizeof(WithinObject), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, within_slots};
