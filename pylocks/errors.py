@@ -111,7 +111,7 @@ class AlreadyOwnerError(PylocksError, RuntimeError):
 def lock_error(code: int, domain: Domain, index: int) -> Exception:
     """The exception for a refusal of the core (an errno) on lock `index` of the domain."""
     where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
-    if code == errno.EPERM:
+    if code == errno.EPERM and not domain.closed:
         return NotOwnerError(
             f"{where} is not held by this thread; {domain.describe_holder(index)}. "
             "Only the thread that acquired a TicketLock can release it."
@@ -121,7 +121,7 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
             f"{where} is already held by this thread, or waited for by a frame that a signal handler "
             "interrupted: the thread would wait for itself. A TicketLock is not recursive."
         )
-    if code == errno.ESHUTDOWN:
+    if code in (errno.ESHUTDOWN, errno.EPERM):
         return ClosedError(f"{where} can't be used: the domain was closed in this process")
     if code == errno.EUSERS:
         return DomainFullError(

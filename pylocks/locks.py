@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 from pylocks import errors
 from pylocks._core import lib
@@ -183,8 +184,8 @@ class LockArray(Array):
             )
         return _array_of(domain)
 
-    def __getitem__(self, index: int) -> TicketLock:
-        n = len(self)
+    def __getitem__(self, index: SupportsIndex) -> TicketLock:
+        n, index = len(self), operator.index(index)
         if not -n <= index < n:
             raise IndexError(f"lock {index} is not in an array of {n} locks")
         return lock_at(self.domain, index % n)
