@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
                 f"{opened.where}: {orphans} of its locks were held by processes that have all died since; "
                 "they are free again, but what they protect may be half-done",
                 errors.OwnerDiedWarning,
-                stacklevel=2,
+                stacklevel=_callers_level(),
             )
     opened.settle()
     # flock gives up the exclusive lock before it takes the shared one; somebody
@@ -142,6 +143,14 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
     if (now.protocol, now.barrier) != (decision.protocol, decision.barrier):
         return None
     return Attached(name, opened.mode, holder, found, decision)
+
+
+def _callers_level() -> int:
+    """The stacklevel, for our caller's warning, of the first frame outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pylocks."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def by_descriptor(key: segment.Key, pid: int, fd: int) -> Attached:

@@ -144,13 +144,14 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
         return -PLK_E_UNFINISHED;
     if (size < sizeof(h->magic) || h->magic != PLK_MAGIC)
         return -PLK_E_FOREIGN;
+    found->expected_size = PLK_PAGE;
+    if (size < offsetof(struct plk_header, abi) + sizeof(h->abi))
+        return -PLK_E_TRUNCATED;
     found->abi = h->abi;
     if (h->abi != PLK_ABI)
         return -PLK_E_ABI;
-    if (size < PLK_PAGE) {
-        found->expected_size = PLK_PAGE;
+    if (size < PLK_PAGE)
         return -PLK_E_TRUNCATED;
-    }
     if (h->header_size != sizeof(*h) || h->cell_size != sizeof(struct plk_cell) ||
         h->vcpu_size != sizeof(struct plk_vcpu) || h->entry_size != sizeof(struct plk_entry) ||
         h->mutex_size != sizeof(pthread_mutex_t) || h->life_offset != PLK_LIFE_WORD)
