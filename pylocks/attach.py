@@ -79,7 +79,7 @@ def named(
         try:
             done = _alone(opened, name, request) if opened.alone else _joined(opened, name, request, known)
         except BaseException:
-            if opened.alone and opened.unfinished():
+            if opened.alone and (opened.made or opened.unfinished()):
                 opened.unlink()  # made just now and for nothing; whoever waits for it starts over
             raise
         finally:
@@ -113,6 +113,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
                 errno.ENOENT, f"{opened.where} was never finished by its creator, and create=False"
             )
         decision = process.start(request.protocol, None, opened.where)
+        opened.made = True
         request.format(opened.fd, decision, opened.where)
         holder, found = segment.attach_fd(opened.fd, opened.where)
     else:

@@ -129,7 +129,7 @@ class Domain:
     def _cell(self, index: int) -> int:
         if index >= 0:
             return index
-        if index == -errno.ENOSPC:
+        if index == -errno.EUSERS:
             raise errors.DomainFullError(
                 f"{self.describe()}: no room for another lock (it has {self.lock_limit}, and 4096 names); "
                 "create the domain with more: Domain(..., locks=N)"

@@ -102,7 +102,8 @@ def refusal(code: int, raw: CData, where: str) -> Exception:
         )
     if code == errno.EMFILE:
         return errors.DomainFullError(
-            f"{where}: this process has {lib.PLK_MAX_DOMAINS} domains attached already; close some"
+            f"{where}: this process has {lib.PLK_MAX_DOMAINS} domains attached already; close some and "
+            "let go of their locks"
         )
     return OSError(code, f"{os.strerror(code)}: {where}")
 
@@ -198,7 +199,7 @@ def seal(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # not a memfd: the fallback of open_anonymous
+        if error.errno not in (errno.EINVAL, errno.EPERM):  # no memfd: the fallback of open_anonymous
             raise
 
 
@@ -211,6 +212,7 @@ class Named:
         self.where = f"domain {name!r} (/dev/shm{self.path})"
         self.mode = mode
         self.create = create
+        self.made = False  # this call has made it
         deadline = time.monotonic() + CREATOR_PATIENCE_S
         while True:
             self.fd = self._open()

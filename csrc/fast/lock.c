@@ -157,7 +157,9 @@ static PyMethodDef lock_methods[] = {
      "Give the lock to the next in line.  Raises NotOwnerError if this thread does not\n"
      "hold it."},
     {"locked", METHOD(lock_locked), METH_NOARGS,
-     "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to."},
+     "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to.\n\n"
+     "Under the native protocol a thread that has not used the domain yet may also be told True\n"
+     "while only abandoned tickets are left."},
     {"__enter__", METHOD(lock_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},
     {"__exit__", METHOD(lock_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
     {NULL, NULL, 0, NULL}};

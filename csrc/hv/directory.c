@@ -35,7 +35,7 @@ static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used)
         }
     }
     PLK_STORE(&s->header->cells_free, 0); /* the hint was wrong: a process died at it */
-    return -ENOSPC;
+    return -EUSERS;
 }
 
 static int64_t plk_cell_take(struct plk_segment *s)
@@ -129,7 +129,7 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
     for (i = 0; i < used && PLK_LOAD(&plk_entries(s)[i].state) != PLK_ENTRY_EMPTY; i++)
         ;
     if (i == s->geometry.entries)
-        return -ENOSPC;
+        return -EUSERS;
     e = &plk_entries(s)[i];
     if (i == used) {
         rc = plk_reserve(s, e, sizeof(*e));

@@ -4,14 +4,14 @@
 
 #include "recover/segment.h"
 
-/* Allocate an unnamed cell.  Its index, or -ENOSPC. */
+/* Allocate an unnamed cell.  Its index; -EUSERS: all are in use; -ENOSPC: no memory. */
 int64_t plk_cell_new(struct plk_segment *s);
 
 /* Give it back.  0; -EBUSY: held or waited for; -EINVAL: not allocated. */
 int plk_cell_free(struct plk_segment *s, uint32_t index);
 
-/* The cell of that name, created if `create` and new.  -ENOENT, -ENOSPC,
- * -ENAMETOOLONG, -PLK_E_CORRUPT. */
+/* The cell of that name, created if `create` and new.  -ENOENT, -EUSERS (no cell
+ * or no entry left), -ENOSPC (no memory), -ENAMETOOLONG, -PLK_E_CORRUPT. */
 int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create);
 
 /* Entry i: its cell index, name copied out; -ENOENT: none there; -ERANGE: the end. */
