@@ -184,6 +184,7 @@ class Domain:
                 held=v.held,
                 waiting_for=v.pending - 1 if v.pending else None,
                 ticket=v.ticket if v.pending and v.ticket != lib.PLK_NO_TICKET else None,
+                waiting_since=v.wait_since or None,
                 parked=bool(v.parked),
             )
             for v in views

@@ -32,6 +32,8 @@ class VCpu:
     waiting_for: int | None
     """Index of the lock whose acquisition is under way."""
     ticket: int | None
+    waiting_since: int | None
+    """CLOCK_MONOTONIC, ns, at which it began to queue for that lock."""
     parked: bool
 
 
