@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pylocks._core import lib
+from pylocks.locks import POLICIES
 
 from . import units
-from .subjects import PEER, POLICIES, Subject, subjects
+from .subjects import PEER, Subject, subjects
 
 OVERCOMMIT = (1.0, 2.0, 4.0, 8.0)
 SECONDS = 2.5  #: a row

@@ -11,7 +11,6 @@ from pylocks.ops import choices
 
 #: The name under which multiprocessing.Lock stands beside the slow paths.
 PEER = "mp"
-POLICIES = ("fifo",)
 
 
 @dataclass(frozen=True)
