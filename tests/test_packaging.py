@@ -114,9 +114,7 @@ def test_the_sdist_holds_the_whole_project(artifacts: Artifacts) -> None:
 def test_the_wheel_holds_the_package_and_nothing_else(artifacts: Artifacts) -> None:
     sources = shipped_sources()
     package = {name for name in sources if name.startswith("pylocks/")}
-    headers = {
-        name.replace("csrc/", "pylocks/", 1) for name in sources if name.startswith("csrc/include/")
-    }
+    headers = {name.replace("csrc/", "pylocks/", 1) for name in sources if name.startswith("csrc/include/")}
     content = {name for name in wheel_names(artifacts.wheel) if ".dist-info/" not in name}
     compiled = {name for name in content if name.endswith(".so")}
 

@@ -1,0 +1,79 @@
+"""What every test gets: names of its own, no settings from outside, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.wait import until
+
+SHM = Path("/dev/shm")
+ANONYMOUS = re.compile(r"pylocks\.[0-9a-f]{32}")
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+_numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for variable in [name for name in os.environ if name.startswith("PYLOCKS_")]:
+        del os.environ[variable]
+
+
+def _children() -> set[int]:
+    """Child processes of this one's group, without the helpers that multiprocessing keeps."""
+    found = set()
+    for child in psutil.Process().children():
+        try:
+            if os.getpgid(child.pid) == os.getpgrp() and not any(
+                helper in word for word in child.cmdline() for helper in HELPERS
+            ):
+                found.add(child.pid)
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            pass
+    return found
+
+
+def _anonymous_segments() -> set[str]:
+    return {entry for entry in os.listdir(SHM) if ANONYMOUS.fullmatch(entry)}
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """No process outlives its test, and no anonymous segment is ever seen for longer than a moment."""
+    before = _children()
+    yield
+    until(lambda: not _children() - before, "the test's processes to end", 10)
+    until(lambda: not _anonymous_segments(), "anonymous segments to lose their names", 10)
+
+
+@pytest.fixture
+def fresh_name() -> Iterator[Callable[[], str]]:
+    """Names for domains that nobody else uses; what lies under them is removed afterwards."""
+    given = []
+
+    def make() -> str:
+        given.append(f"test-{os.getpid()}-{next(_numbers)}")
+        return given[-1]
+
+    yield make
+    for name in given:
+        path = segment_path(name)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def name(fresh_name: Callable[[], str]) -> str:
+    """One such name."""
+    return fresh_name()
+
+
+def segment_path(name: str) -> Path:
+    """Where the segment of a domain lies."""
+    return SHM / f"pylocks.{name}"

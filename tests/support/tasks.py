@@ -1,0 +1,234 @@
+"""What puppets are told to do.  The first argument of each is the puppet's lock."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from pylocks import ClosedError, Domain, DomainBusyError, LockArray, TicketLock
+from support.wait import until
+
+
+class Tally:
+    """A number in a file that all puppets map; adding to it is deliberately not atomic."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 8)
+
+    @classmethod
+    def create(cls, path: Path) -> Tally:
+        """A new one, at 0."""
+        path.write_bytes(bytes(8))
+        return cls(str(path))
+
+    @property
+    def value(self) -> int:
+        """What it counts now."""
+        return int.from_bytes(self._map[:8], "little")
+
+    def add(self, pause: float | None = 1e-5) -> int:
+        """Add 1 in two steps, far enough apart that nobody may come between; the value before."""
+        before = self.value
+        if pause is not None:
+            time.sleep(pause)  # lets every other thread and process run
+        self._map[:8] = (before + 1).to_bytes(8, "little")
+        return before
+
+
+def acquire(lock: TicketLock, blocking: bool = True, timeout: float | None = None) -> bool:
+    """The outcome of acquire()."""
+    return lock.acquire(blocking, timeout)
+
+
+def release(lock: TicketLock) -> None:
+    """release()."""
+    lock.release()
+
+
+def look(lock: TicketLock, attribute: str) -> Any:
+    """An attribute of the lock."""
+    return getattr(lock, attribute)
+
+
+def native_id(lock: TicketLock) -> int:
+    """The puppet's kernel thread."""
+    return threading.get_native_id()
+
+
+def visit(lock: TicketLock, path: str) -> tuple[int, int]:
+    """(position, ticket) of one acquisition: how many entered before, and the lock's own count."""
+    tally = Tally(path)
+    with lock:
+        return tally.add(None), lock.ticket
+
+
+def laps(lock: TicketLock, path: str, times: int) -> list[tuple[int, int]]:
+    """visit(), again and again."""
+    tally = Tally(path)
+    found = []
+    for _ in range(times):
+        with lock:
+            found.append((tally.add(), lock.ticket))
+    return found
+
+
+def restless(lock: TicketLock, path: str, times: int, seed: int) -> int:
+    """Try with timeouts so short that many come just when the turn does; how often it entered."""
+    tally, chance = Tally(path), random.Random(seed)
+    entered = 0
+    for _ in range(times):
+        if lock.acquire(timeout=chance.choice((1e-9, 1e-6, 2e-5, 1e-4, 1e-3))):
+            tally.add(chance.choice((None, 1e-6, 5e-5)))
+            entered += 1
+            lock.release()
+    return entered
+
+
+def poll(lock: TicketLock, path: str, timeout: float, last: float) -> tuple[int, int]:
+    """visit() by somebody whose first wait of `timeout` seconds is in vain and who then comes back."""
+    tally = Tally(path)
+    if lock.acquire(timeout=timeout):
+        raise AssertionError("the first wait was to be in vain")
+    Path(path + ".left").touch()
+    until(Path(path + ".back").exists, "the word to come back")
+    if not lock.acquire(timeout=last):
+        raise AssertionError("the second wait was in vain, too")
+    try:
+        return tally.add(None), lock.ticket
+    finally:
+        lock.release()
+
+
+def hold_until(lock: TicketLock, path: str) -> None:
+    """Hold the lock until the file exists."""
+    with lock:
+        until(Path(path).exists, f"the word to release: {path}")
+
+
+def release_when_queued(lock: TicketLock, waiters: int) -> None:
+    """Release as soon as so many wait."""
+    until(lambda: lock.waiters >= waiters, f"{waiters} waiters")
+    lock.release()
+
+
+def signal_when_queued(lock: TicketLock, waiters: int, pid: int, number: int) -> None:
+    """Send the signal as soon as so many wait."""
+    until(lambda: lock.waiters >= waiters, f"{waiters} waiters")
+    os.kill(pid, number)
+
+
+def signal_after(lock: TicketLock, path: str, delay: float, pid: int, number: int) -> None:
+    """Send the signal `delay` seconds after the file has come to be."""
+    until(Path(path).exists, f"the word to send a signal: {path}")
+    time.sleep(delay)
+    os.kill(pid, number)
+
+
+def acquire_at(locks: LockArray, index: int) -> bool:
+    """acquire(index)"""
+    return locks.acquire(index)
+
+
+def release_at(locks: LockArray, index: int) -> None:
+    """release(index)"""
+    locks.release(index)
+
+
+def release_when_queued_at(locks: LockArray, index: int) -> None:
+    """Release as soon as somebody waits."""
+    release_when_queued(locks[index], 1)
+
+
+def laps_under_all(locks: LockArray, path: str, times: int, seed: int) -> None:
+    """Add to the tally under all locks of the array, taken in order, now by index, now by handle."""
+    tally, chance = Tally(path), random.Random(seed)
+    for _ in range(times):
+        for i in range(len(locks)):
+            if chance.random() < 0.5:
+                locks.acquire(i)
+            else:
+                locks[i].acquire()
+        tally.add(chance.choice((None, 1e-6)))
+        for i in range(len(locks)):
+            locks.release(i)
+
+
+def make_locks(lock: TicketLock, names: list[str]) -> list[int]:
+    """Indices of the named locks, made as soon as the puppet's lock is free."""
+    with lock:
+        pass
+    return [lock.domain.lock(name).index for name in names]
+
+
+def open_and_close(lock: TicketLock, name: str, times: int) -> int:
+    """Use a lock of the named domain, opened anew each time; how often that went well."""
+    for done in range(times):
+        try:
+            domain = Domain(name, vcpus=16, locks=16)
+            orders = domain.lock("orders")
+            with orders:
+                owner = orders.owner
+                if owner is None or owner.tid != threading.get_native_id():
+                    return done
+            domain.close()
+        except (DomainBusyError, ClosedError):
+            pass  # another thread of this process is at it
+    return times
+
+
+def pickled(lock: TicketLock) -> bytes:
+    """A pickle of the puppet's lock, made in the puppet."""
+    return pickle.dumps(lock)
+
+
+def acquire_pickled(lock: TicketLock, data: bytes) -> tuple[int, int]:
+    """(index, ticket) of the lock of a pickle, now held."""
+    other: TicketLock = pickle.loads(data)
+    other.acquire()
+    return other.index, other.ticket
+
+
+_kept: list[Any] = []
+
+
+def keep(lock: Any) -> None:
+    """An initializer of pools."""
+    _kept.append(lock)
+
+
+def with_kept(task: Any, *arguments: Any) -> Any:
+    """A task with the lock that the initializer was given."""
+    return task(_kept[0], *arguments)
+
+
+def uid_of(lock: TicketLock, name: str) -> bytes:
+    """Which domain the name means, asked for as soon as the puppet's lock is free."""
+    with lock:
+        pass
+    with Domain(name).lock("orders"):
+        return Domain(name).uid
+
+
+def try_other(lock: TicketLock, other: TicketLock, timeout: float) -> bool:
+    """A timed acquire of another lock than the puppet's."""
+    return other.acquire(timeout=timeout)
+
+
+def release_other(lock: TicketLock, other: TicketLock) -> None:
+    """release() of another lock than the puppet's."""
+    other.release()
+
+
+def send_signals(lock: TicketLock, pid: int, number: int, end: str) -> None:
+    """One signal after the other, until the file exists."""
+    chance = random.Random(number)
+    while not Path(end).exists():
+        os.kill(pid, number)
+        time.sleep(chance.choice((0, 2e-5, 2e-4, 1e-3)))
