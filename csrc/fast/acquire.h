@@ -45,7 +45,7 @@ PyObject *plk_lock_release(LockObject *self, PyObject *unused) PLK_HIDDEN;
 /* Forget, in a forked child, which thread is Python's main one. */
 void plk_forget_main_thread(void) PLK_HIDDEN;
 
-static inline struct plk_seat *plk_seat_for(struct plk_lock *lock, PyObject *domain)
+PLK_INLINE struct plk_seat *plk_seat_for(struct plk_lock *lock, PyObject *domain)
 {
     struct plk_seat *seat = plk_seat_of(lock->domain);
 
@@ -53,7 +53,7 @@ static inline struct plk_seat *plk_seat_for(struct plk_lock *lock, PyObject *dom
 }
 
 /* 1: acquired, -1: exception set. */
-__attribute__((always_inline)) static inline int plk_acquire_blocking(struct plk_lock *lock, PyObject *domain)
+PLK_INLINE int plk_acquire_blocking(struct plk_lock *lock, PyObject *domain)
 {
     struct plk_seat *seat = plk_seat_for(lock, domain);
     struct plk_wait w;

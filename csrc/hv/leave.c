@@ -103,11 +103,11 @@ int plk_resume(struct plk_wait *w)
     if (ticket < PLK_LOAD_ACQUIRE(&w->lock->cell->head))
         return 0;
 
-    /* Claim the ticket in the slot before the tombstone falls, so that it
-     * belongs to somebody at every instant. */
+    /* Claim the ticket in the slot before the tombstone falls (a compare-and-swap,
+     * which no earlier store passes), so that it belongs to somebody at every
+     * instant. */
     plk_announce(me, id);
     PLK_STORE_RELEASE(&me->ticket, ticket);
-    PLK_FENCE();
     if (plk_tomb_retract(s, id, ticket)) {
         PLK_EVENT(me, resumes);
         w->ticket = ticket;

@@ -79,7 +79,7 @@ PLK_COLD static int plk_first_use(struct plk_domain *domain, struct plk_seat **s
 
 /* The thread's seat in the domain, or NULL.  id is read once: it changes to
  * PLK_CLOSED_DOMAIN when another thread closes the domain. */
-static inline struct plk_seat *plk_seat_of(const struct plk_domain *domain)
+PLK_INLINE struct plk_seat *plk_seat_of(const struct plk_domain *domain)
 {
     struct plk_seat *seats = plk_seats;
     uint32_t id = PLK_LOAD(&domain->id);
@@ -90,7 +90,7 @@ static inline struct plk_seat *plk_seat_of(const struct plk_domain *domain)
 }
 
 /* The same, registering the thread if need be; what went wrong in *rc. */
-static inline struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
+PLK_INLINE struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
 {
     struct plk_seat *seat = plk_seat_of(domain), *fresh;
 
@@ -101,7 +101,7 @@ static inline struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
 }
 
 /* Announce an acquisition before it touches the queue. */
-static inline void plk_announce(struct plk_vcpu *me, uint64_t id)
+PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 {
     PLK_STORE(&me->held, me->held + 1);
     PLK_STORE(&me->ticket, PLK_NO_TICKET);
@@ -109,7 +109,7 @@ static inline void plk_announce(struct plk_vcpu *me, uint64_t id)
 }
 
 /* Ticket t is served and mine: become the owner. */
-static inline void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t tag, uint64_t t)
+PLK_INLINE void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t tag, uint64_t t)
 {
     PLK_STORE(&cell->owner, PLK_OWNER(t, tag));
     PLK_STORE_RELEASE(&me->pending, 0); /* owner first: recovery must find one of them */
@@ -124,7 +124,7 @@ PLK_COLD static int plk_take_left(struct plk_lock *lock, struct plk_seat *seat, 
 }
 
 /* plk_take for a thread that has its seat. */
-static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
+PLK_INLINE int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
 {
     struct plk_cell *cell = lock->cell;
     struct plk_vcpu *me = seat->vcpu;
@@ -147,7 +147,7 @@ static inline int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, 
 /* The first half of an acquisition.  0: entered.  1: queued, and *w is ready
  * for plk_wait_turn.  Negative: -ENOMEM, -EUSERS (vCPU table full),
  * -ENOSPC (no memory left for the segment), -ESHUTDOWN (domain closed). */
-static inline int plk_take(struct plk_lock *lock, struct plk_wait *w)
+PLK_INLINE int plk_take(struct plk_lock *lock, struct plk_wait *w)
 {
     int rc = 0;
     struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
@@ -169,7 +169,7 @@ PLK_COLD static int plk_look_after(struct plk_lock *lock, struct plk_seat *seat)
 
 /* Acquire if free.  0, -EBUSY, or an error of plk_take.  Takes no ticket when
  * the lock is busy, so nobody behind is disturbed. */
-static inline int plk_trylock(struct plk_lock *lock)
+PLK_INLINE int plk_trylock(struct plk_lock *lock)
 {
     int rc = 0;
     struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
@@ -241,7 +241,7 @@ PLK_COLD static struct plk_seat *plk_seat_left(struct plk_domain *domain)
 }
 
 /* 0, or -EPERM: this thread does not hold the lock. */
-static inline int plk_unlock(struct plk_lock *lock)
+PLK_INLINE int plk_unlock(struct plk_lock *lock)
 {
     struct plk_seat *seat = plk_seat_of(lock->domain);
     struct plk_cell *cell = lock->cell;
@@ -268,7 +268,7 @@ static inline int plk_unlock(struct plk_lock *lock)
 
 /* Acquire, waiting as long as it takes.  0; -EDEADLK: this thread holds the
  * lock already; or an error of plk_take.  Not a cancellation point. */
-static inline int plk_acquire(struct plk_lock *lock)
+PLK_INLINE int plk_acquire(struct plk_lock *lock)
 {
     struct plk_wait w;
     int rc = plk_take(lock, &w);

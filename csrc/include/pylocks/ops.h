@@ -12,6 +12,8 @@
 
 #define PLK_HIDDEN __attribute__((visibility("hidden")))
 #define PLK_COLD __attribute__((noinline, cold, unused))
+/* The fast path must not become a call, however often a file uses it. */
+#define PLK_INLINE static inline __attribute__((always_inline))
 #define PLK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define PLK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

@@ -41,7 +41,7 @@ PLK_COLD static int plk_spin(struct plk_wait *w, uint32_t turns)
 
 /* Would the thread wait for itself?  It holds the lock, or is in a signal
  * handler that interrupted its own wait for it. */
-static inline int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
+PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
 {
     const struct plk_vcpu *me = w->seat->vcpu;
     uint32_t i;
