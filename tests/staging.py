@@ -1,0 +1,74 @@
+"""Processes on a stage: a domain, its raw words, and parties that use its lock "x".
+
+The fixture that makes them is in stage_fixtures.py, a plugin of the tests that need it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ptracing import Party
+from words import Words
+
+CELL = 0
+"""The lock under test: the first in its domain."""
+
+
+class Stage:
+    """A domain and some processes that use lock "x" of it."""
+
+    def __init__(self, extension: Path, parties: int, cpu: int | None, traced: bool, **settings: str) -> None:
+        self.name = f"schedule.{secrets.token_hex(6)}"
+        self.path = Path(f"/dev/shm/pylocks.{self.name}")
+        self.parties: list[Party] = []
+        try:
+            for _ in range(parties):
+                self.parties.append(Party(extension, self.name, cpu, **settings))
+            self.words = Words(self.path, self.parties[0].ask("stepping.layout()"))
+            for party in self.parties:
+                assert party.ask('(bind("x"), domain.lock("x").index)') == [0, CELL]
+                if traced:
+                    party.trace(self.words)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for party in self.parties:
+            party.close()
+        if hasattr(self, "words"):
+            self.words.close()
+        self.path.unlink(missing_ok=True)
+
+
+Staging = Callable[..., Stage]
+
+
+PATIENCE_S = 60.0
+
+
+def until(what: str, true: Callable[[], bool]) -> None:
+    """Wait for something that must come about."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.001)
+
+
+def queue_up(s: Stage, party: Party, expression: str, index: int = CELL) -> None:
+    """Have the party evaluate what must make it queue for the lock, and wait until it has."""
+    tail = s.words.read(index)["tail"]
+    party.send(expression)
+    until("a ticket is taken", lambda: s.words.read(index)["tail"] == tail + 1)
+
+
+def idle(s: Stage) -> None:
+    """Nobody holds or waits, nothing is left of any waiter, and the next unlock has no slow path."""
+    cell = s.words.read(CELL)
+    assert cell["head"] == cell["tail"], cell
+    assert s.words.tombs_live == s.words.tombs() == 0
+    assert s.parties[0].ask("stepping.try_pair(0)") == 0, "the lock is free, but can't be taken"
+    assert s.words.read(CELL)["slow"] == 0, "slow is set for nobody, and stays so"

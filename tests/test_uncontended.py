@@ -1,0 +1,201 @@
+"""A lock that is free costs no call, no system call and no memory, in any mode: stepped through.
+
+Every instruction of an uncontended pair is executed one by one, as compiled into somebody's
+extension, and inside CPython as `with lock: pass`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from patching import build, have
+from ptracing import (
+    SYS_MMAP,
+    SYS_MPROTECT,
+    SYS_PKEY_MPROTECT,
+    Party,
+    Step,
+    map_of,
+    system_calls,
+    why_not,
+)
+from staging import CELL, Stage, Staging
+
+pytest_plugins = ["stage_fixtures"]
+
+MODES = [
+    pytest.param({"PYLOCKS_PROTOCOL": "native"}, 1, id="native"),
+    pytest.param({"PYLOCKS_PROTOCOL": "native", "PYLOCKS_PATCH": "off"}, 2, id="native-unpatched"),
+    pytest.param({"PYLOCKS_OPS": "unlock_barrier=fence"}, 2, id="fence"),
+    pytest.param({"PYLOCKS_OPS": "unlock_barrier=fence", "PYLOCKS_PATCH": "off"}, 2, id="unpatched"),
+    pytest.param({"PYLOCKS_OPS": "lock_event=counters,lock_spinning=yield"}, None, id="counters"),
+    pytest.param({}, None, id="automatic"),
+]
+"""Settings, and locked instructions in a pair where they do not depend on the machine."""
+
+
+def code_of(party: Party, *names: str) -> list[tuple[int, int]]:
+    """Where the modules of these file names lie in the process."""
+    return [(a, b) for a, b, path in map_of(party.process.pid) if any(name in path for name in names)]
+
+
+def check_pair(steps: list[Step], party: Party) -> None:
+    own = code_of(party, "/stepping.")
+    assert steps
+    for step in steps:
+        text = step.instruction.text
+        assert not step.instruction.is_call and not step.instruction.is_syscall, text
+        assert not text.startswith(("ret", "jmp r", "jmp q")), text
+        assert any(start <= step.rip < end for start, end in own), f"{text} is somebody else's"
+    assert len(steps) < 80
+
+
+@pytest.mark.parametrize("operation", ["take_pair(0)", "try_pair(0)"])
+@pytest.mark.parametrize(("settings", "locked"), MODES)
+def test_a_pair_makes_no_call(
+    stage: Staging, settings: dict[str, str], locked: int | None, operation: str
+) -> None:
+    s = stage(1, **settings)
+    (party,) = s.parties
+    assert party.ask(f"stepping.{operation}") == 0  # registers the thread
+    party.begin(operation)
+    steps = party.trail()
+    assert party.end() == 0
+    check_pair(steps, party)
+    fences = [step for step in steps if re.match(r"lock |xchg .*ptr|mfence", step.instruction.text)]
+    assert len(fences) == locked or (locked is None and len(fences) in (1, 2))
+
+
+def test_head_is_stored_before_the_fence_and_slow_is_read_behind_it(stage: Staging) -> None:
+    """[K1] [K2] The unlocker's half, as executed."""
+    s = stage(1, PYLOCKS_OPS="unlock_barrier=fence")
+    (party,) = s.parties
+    assert party.ask("stepping.take(0)") == 0
+    party.begin("unlock(0)")
+    steps = party.trail()
+    assert party.end() == 0
+    head, slow = (party.segment + s.words.cell(CELL, name) for name in ("head", "slow"))
+    stores = [n for n, step in enumerate(steps) if (head, True) in step.addresses]
+    fences = [n for n, step in enumerate(steps) if step.instruction.text.startswith("lock or ")]
+    looks = [n for n, step in enumerate(steps) if (slow, False) in step.addresses]
+    assert len(stores) == len(fences) == 1
+    assert stores[0] < fences[0] < looks[-1]
+
+
+def test_nothing_of_the_cell_is_written_once_it_is_released(stage: Staging) -> None:
+    """Linux had to redesign an unlock that touched the lock after its release (d6abfdb20223)."""
+    s = stage(1)
+    (party,) = s.parties
+    assert party.ask("stepping.take(0)") == 0
+    s.words.put32(s.words.cell(CELL, "slow"), 2)
+    party.begin("unlock(0)")
+    steps = party.trail()
+    assert party.end() == 0
+    start = party.segment + s.words.cell(CELL, "tail")
+    head = party.segment + s.words.cell(CELL, "head")
+    released = next(n for n, step in enumerate(steps) if (head, True) in step.addresses)
+    for step in steps[released + 1 :]:
+        assert not any(start <= at < start + 32 and written for at, written in step.addresses), step
+
+
+@pytest.mark.parametrize("compiler", ["clang"])
+def test_a_pair_makes_no_call_whoever_compiles_it(
+    tmp_path: Path, staged_with: Callable[[Path], Stage], compiler: str
+) -> None:
+    if not have(compiler):
+        pytest.skip(f"no {compiler} here")
+    s = staged_with(build("stepping", ["stepping.c"], tmp_path, command=[compiler]))
+    (party,) = s.parties
+    for operation in ("take_pair(0)", "try_pair(0)"):
+        assert party.ask(f"stepping.{operation}") == 0
+        party.begin(operation)
+        steps = party.trail()
+        assert party.end() == 0
+        check_pair(steps, party)
+
+
+@pytest.fixture
+def staged_with() -> Iterator[Callable[[Path], Stage]]:
+    """A stage of one party that uses another build of the extension."""
+    made: list[Stage] = []
+
+    def make(extension: Path) -> Stage:
+        if why_not():
+            pytest.skip(why_not())
+        made.append(Stage(extension, 1, None, True))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+PYTHON = """
+import ctypes
+lock = domain.lock("x")
+def with_statement():
+    stepping.trap()
+    with lock:
+        pass
+    stepping.trap()
+def calls():
+    stepping.trap()
+    lock.acquire()
+    lock.release()
+    stepping.trap()
+def address(name):
+    return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
+with lock:
+    pass
+"""
+
+
+@pytest.mark.parametrize("what", ["with_statement", "calls"])
+@pytest.mark.parametrize("settings", [{}, {"PYLOCKS_PATCH": "off"}, {"PYLOCKS_PROTOCOL": "native"}], ids=str)
+def test_python_keeps_the_gil_and_stays_out_of_the_core(
+    stage: Staging, settings: dict[str, str], what: str
+) -> None:
+    """Between entering and leaving: no system call, nothing of pylocks._core, no release of the GIL."""
+    s = stage(1, **settings)
+    (party,) = s.parties
+    party.define(PYTHON)
+    party.ask(f"{what}.__name__")
+    gil = {party.ask(f"address({name!r})") for name in ("PyEval_SaveThread", "PyEval_RestoreThread")}
+    lock_code, core = code_of(party, "/_lock."), code_of(party, "/_core.")
+    party.start(f"{what}()")
+    steps = party.trail()
+    assert party.end() is None
+
+    inside = [any(a <= step.rip < b for a, b in lock_code) for step in steps]
+    assert any(inside), "the lock was not used"
+    for step in steps:
+        assert not step.instruction.is_syscall
+        assert step.rip not in gil
+        assert not any(a <= step.rip < b for a, b in core), step
+    # What the lock's own code calls is the interpreter's: no C library, no allocator of its own.
+    places = map_of(party.process.pid)
+    beyond = {
+        path
+        for one, step, was in zip(steps[1:], steps, inside[1:], strict=False)
+        if not was and any(a <= step.rip < b for a, b in lock_code)
+        for a, b, path in places
+        if a <= one.rip < b
+    }
+    assert len(beyond) == 1 and re.search(r"/(lib)?python3[^/]*$", beyond.pop())
+
+
+def test_no_memory_is_ever_made_writable_and_executable() -> None:
+    """Every mapping and protection that importing, attaching, patching and locking ask for."""
+    if why_not():
+        pytest.skip(why_not())
+    calls = system_calls("import pylocks\nwith pylocks.TicketLock():\n    pass\n")
+    protections = [
+        registers["rdx"]
+        for number, registers in calls
+        if number in (SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT)
+    ]
+    assert len(protections) > 10, "the tracing missed the loading of modules"
+    assert not [prot for prot in protections if prot & 2 and prot & 4]
