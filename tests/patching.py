@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,11 +39,19 @@ def environment(**settings: str) -> dict[str, str]:
     return {**found, "PYTHONPATH": os.pathsep.join(path), **settings}
 
 
-def run(code: str, *arguments: str, fails: bool = False, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a fresh process with these PYLOCKS_ settings; it must succeed unless `fails`."""
+def run(
+    code: str, *, fails: bool = False, folder: Path | None = None, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a fresh process with these PYLOCKS_ settings; it must succeed unless `fails`.
+
+    It can import the tests' own modules, and extensions in `folder`.
+    """
+    variables = environment(**(settings or {}))
+    if folder is not None:
+        variables["PYTHONPATH"] = os.pathsep.join([str(folder), variables["PYTHONPATH"]])
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=environment(**settings), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code],
+        env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode != 0) == fails, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
@@ -174,18 +182,30 @@ def stack_switches(elf: Elf, function: Symbol) -> list[str]:
     """Instructions that load rsp with something else than an adjustment of itself.
 
     A compiler writes prologues and epilogues with push, pop, leave, and adds constants to rsp (or
-    leaves through rbp); a site must never make it load rsp from anywhere.
+    leaves through rbp); a site must never make it load rsp from anywhere but where it has just put it.
     """
     found = []
     for half in elf.halves(function):
+        same: set[str] = set()  # registers that hold what rsp holds
         for i in instructions(elf.code(half.address, half.size), half.address):
             if i.mnemonic in STACK_MOVES or not i.operands:
+                same.clear()
                 continue
-            first = i.operands[0]
-            if first.type != capstone.x86.X86_OP_REG or i.reg_name(first.reg) != "rsp":
+            first, last = i.operands[0], i.operands[-1]
+            if first.type != capstone.x86.X86_OP_REG:
                 continue
-            adjusts = i.mnemonic in ("add", "sub", "and") and i.operands[1].type == capstone.x86.X86_OP_IMM
-            restores = i.mnemonic == "lea" and i.reg_name(i.operands[1].mem.base) in ("rbp", "rsp")
+            target = i.reg_name(first.reg)
+            source = i.reg_name(last.reg) if last.type == capstone.x86.X86_OP_REG else ""
+            if target != "rsp":
+                same.discard(target)
+                if (i.mnemonic, source) == ("mov", "rsp"):
+                    same.add(target)
+                continue
+            if i.mnemonic == "mov" and source in same:  # back to itself
+                continue
+            same.clear()
+            adjusts = i.mnemonic in ("add", "sub", "and") and last.type == capstone.x86.X86_OP_IMM
+            restores = i.mnemonic == "lea" and i.reg_name(last.mem.base) in ("rbp", "rsp")
             compares = i.mnemonic in ("cmp", "test")
             if not (adjusts or restores or compares):
                 found.append(f"{half.name}: {i.mnemonic} {i.op_str}")

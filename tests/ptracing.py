@@ -221,7 +221,7 @@ def system_calls(code: str, **settings: str) -> list[tuple[int, dict[str, int]]]
         [sys.executable, "-c", begin + code], env=environment(**settings), text=True, stdin=subprocess.PIPE
     )
     tracee = Tracee(process)
-    calls = []
+    calls: list[tuple[int, dict[str, int]]] = []
     try:
         assert process.stdin is not None
         process.stdin.write("x")
@@ -407,7 +407,8 @@ class Party:
 
     def trail(self) -> list[Step]:
         """Execute the operation to its end, instruction by instruction, and say what they were."""
-        tracee, steps = self._traced, []
+        tracee = self._traced
+        steps: list[Step] = []
         while True:
             registers = tracee.registers()
             instruction = tracee.instruction(registers["rip"])

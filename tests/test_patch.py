@@ -67,7 +67,7 @@ pytestmark = [
 @functools.lru_cache(maxsize=64)
 def drawn(**settings: str) -> Portrait:
     """Portrait of a process that has used locks with these settings."""
-    return read_portrait(run(PORTRAIT, **settings).stdout)
+    return read_portrait(run(PORTRAIT, settings=settings).stdout)
 
 
 def settings_for(choice: Choice) -> dict[str, str]:
@@ -222,7 +222,7 @@ index = {c.op: c.index for c in choices() if c.available} | {OP: INDEX}
 print(lib.plk_apply([index[lib_op] for lib_op in dict.fromkeys(c.op for c in choices())], True))
 """
     code = code.replace("OP", repr(choice.op)).replace("INDEX", str(choice.index))
-    said = run(code, PYLOCKS_OPS=f"{choice.op}={choice.name}").stdout.splitlines()
+    said = run(code, settings={"PYLOCKS_OPS": f"{choice.op}={choice.name}"}).stdout.splitlines()
     assert f"no {choice.name!r} for {choice.op}" in said[0]
     assert said[1] == "-95"  # -ENOTSUP
 
@@ -371,7 +371,7 @@ del os.environ[{name!r}]
 with pylocks.TicketLock():
     print(all(row.reason.endswith("; patched") for row in pylocks.ops()))
 """
-    said = run(code, **{name: value}).stdout.splitlines()
+    said = run(code, settings={name: value}).stdout.splitlines()
     assert name in said[0] and value.split("=")[-1] in said[0]
     assert said[1] == "True"
 

@@ -34,7 +34,7 @@ extern const struct plk_site plk_sites_end[] __asm__("__stop_plk_sites")
 
 /* Naming it as an operand keeps a site behind its function's prologue.  At file
  * scope, because a compiler may take a local one for an uninitialised variable. */
-register unsigned long plk_stack_pointer __asm__("rsp");
+__extension__ register unsigned long plk_stack_pointer __asm__("rsp");
 
 /* rax is 0 going in, so that a site patched to a nop "returns" 0. */
 #define PLK_CALL_SITE(which, a, b, c)                                                 \

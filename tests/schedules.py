@@ -1,0 +1,127 @@
+"""Forcing schedules: who stops before which access to shared memory, and who runs meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ptracing import Access, Party
+from staging import CELL, Stage
+from words import Words
+
+
+class Overslept(Exception):
+    """The watchdog ended a sleep so late that the schedule may have taken too long itself."""
+
+
+def overslept(*parties: Party) -> None:
+    """Fail if a waiter was woken by its watchdog and not by a kick."""
+    for party in parties:
+        if party.overslept:
+            if time.monotonic() - party.began < 0.045:
+                raise AssertionError("a kick was lost: the watchdog ended the sleep")
+            raise Overslept
+
+
+ATTEMPTS = 40
+
+
+QUEUE = frozenset({"cells", "channels"})
+TOMBS = QUEUE | {"tombs", "header"}
+"""Where threads meet: a vCPU's own slot is read by others only when it has died."""
+
+
+def meeting(words: Words, regions: frozenset[str]) -> Callable[[Access], bool]:
+    """Tells accesses whose order between two threads that meet in these regions matters.
+
+    Of the 32 places in which a tombstone may stand, with none standing yet, only the first is ever
+    written.
+    """
+    head = words.read(CELL)["head"]
+    homes = {words.tomb_slots(CELL, ticket)[0] for ticket in range(head, head + 4)}
+
+    def matters(access: Access) -> bool:
+        if access.region == "tombs" and access.offset not in homes:
+            return False
+        return access.region in regions
+
+    return matters
+
+
+def explore(
+    words: Words,
+    regions: frozenset[str],
+    first: Party,
+    do_first: str,
+    second: Party,
+    do_second: str,
+    prepare: Callable[[], None],
+    conclude: Callable[[], None],
+    between: Callable[[], None] = lambda: None,
+) -> set[tuple[int, int]]:
+    """Force every schedule of the two operations with at most two switches; where they were stopped.
+
+    Without a second operation: of the first with all that others do meanwhile.
+
+    between() is what others do when the first has been stopped.  conclude() ends both operations,
+    leaves the lock free, and checks what must be true; it may raise Overslept where a slow machine
+    could be the reason, and the schedule is tried again.
+    """
+    schedules = set()
+    stop_first = 0
+    while True:
+        stop_second = 0
+        while True:
+            for attempt in range(ATTEMPTS):
+                matters = meeting(words, regions)
+                prepare()
+                first.begin(do_first)
+                got_first = len(first.pass_accesses(stop_first, matters))
+                between()
+                got_second = -1
+                if do_second:
+                    second.begin(do_second)
+                    got_second = len(second.pass_accesses(stop_second, matters))
+                first.sleep_or_end()
+                if do_second:
+                    second.sleep_or_end()
+                where = f"{do_first} stopped before access {got_first}, {do_second} before {got_second}"
+                try:
+                    conclude()
+                    break
+                except Overslept:
+                    assert attempt < ATTEMPTS - 1, f"{where}: the watchdog ended a sleep again and again"
+                except AssertionError as error:
+                    raise AssertionError(f"{where}: {error}") from error
+            schedules.add((got_first, got_second))
+            if got_second < stop_second:
+                break
+            stop_second += 1
+        if got_first < stop_first:
+            return schedules
+        stop_first += 1
+
+
+def both_ways(
+    words: Words,
+    regions: frozenset[str],
+    one: Party,
+    do_one: str,
+    other: Party,
+    do_other: str,
+    prepare: Callable[[], None],
+    conclude: Callable[[], None],
+) -> None:
+    """explore() with each of the two as the first."""
+    schedules = explore(words, regions, one, do_one, other, do_other, prepare, conclude)
+    schedules |= {(b, a) for a, b in explore(words, regions, other, do_other, one, do_one, prepare, conclude)}
+    # A path that got shorter than the handshake it is about would prove nothing.
+    assert len({a for a, _ in schedules}) >= 4 and len({b for _, b in schedules}) >= 4, schedules
+
+
+def until_served(holder: Party, s: Stage) -> None:
+    """Let the holder's unlock go on until the next ticket is served, and not an access further."""
+    holder.begin("unlock(0)")
+    head = s.words.read(CELL)["head"]
+    while s.words.read(CELL)["head"] == head:
+        assert len(holder.pass_accesses(1, meeting(s.words, QUEUE))) == 1
