@@ -134,7 +134,7 @@ def test_a_thread_that_used_the_domain_ends_after_close() -> None:
 CLOSING = """
 import threading, sys, pylocks
 sys.setswitchinterval(1e-5)
-for _ in range(150):
+for _ in range(300):
     domain = pylocks.Domain(vcpus=4, locks=4)
     lock = pylocks.TicketLock(domain=domain)
     ended = []

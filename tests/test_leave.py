@@ -34,8 +34,13 @@ def tombstones(lock: pylocks.TicketLock) -> int:
 
 def place_of(puppet: Puppet, lock: pylocks.TicketLock) -> int | None:
     """The ticket with which the puppet waits for the lock."""
-    waiting = (v for v in lock.domain.vcpus() if v.waiting_for == lock.index)
-    return next((v.ticket for v in waiting if v.tid == puppet.tid), None)
+    return place(puppet.tid, lock)
+
+
+def place(tid: int, lock: pylocks.TicketLock) -> int | None:
+    """The ticket with which a thread waits; None while it is still on its way into the queue."""
+    waiting = (v for v in lock.domain.vcpus() if v.waiting_for == lock.index and v.waiting_since is not None)
+    return next((v.ticket for v in waiting if v.tid == tid), None)
 
 
 # ------------------------------------------------------------------ timeouts
@@ -160,7 +165,7 @@ def test_a_child_does_not_come_back_to_its_parents_place(lock: pylocks.TicketLoc
         assert (lock.waiters, tombstones(lock)) == (2, 2)
 
         def release_when_back() -> None:
-            until(lambda: any(v.ticket == mine for v in lock.domain.vcpus()), "back at the place")
+            until(lambda: place(threading.main_thread().native_id or 0, lock) == mine, "back at the place")
             holder.call(tasks.release)
 
         thread = threading.Thread(target=release_when_back)
@@ -312,8 +317,9 @@ def test_handlers_that_wait_in_handlers_that_wait(levels: int, name: str) -> Non
     if levels == DEPTH:
         assert (sorted(entered), refused) == (list(range(1, levels + 1)), [])
     else:
-        assert refused == [DEPTH]
-        assert set(range(1, DEPTH)) <= set(entered)  # the handler still due runs after the refusal
+        # The signal that could not be handled at the deepest level is, once that has been refused.
+        assert DEPTH in refused
+        assert set(range(1, DEPTH)) <= set(entered)
     assert not any(each.locked() for each in locks)
     assert [v.held for v in domain.vcpus() if v.tid == threading.get_native_id()] == [0]
 
@@ -326,7 +332,10 @@ from support.puppet import troupe
 class Ring(Exception): pass
 armed = False
 def ring(*_):
-    if armed: raise Ring
+    global armed
+    if armed:
+        armed = False
+        raise Ring
 signal.signal(signal.SIGUSR1, ring)
 tally = tasks.Tally.create(__import__("pathlib").Path(sys.argv[1]))
 lock = pylocks.TicketLock()
@@ -336,13 +345,12 @@ with troupe(sys.argv[2], lock) as made:
     laps.start(tasks.laps, sys.argv[1], 150)
     signals.start(tasks.send_signals, os.getpid(), signal.SIGUSR1, sys.argv[1] + ".end")
     while entered < 150:
-        armed = True
         try:
+            armed = True
             lock.acquire(timeout=(-1, 0.0001, 5)[entered % 3])
+            armed = False
         except Ring:
             interrupted += 1
-        finally:
-            armed = False
         owner = lock.owner
         if owner is not None and owner.tid == threading.get_native_id():
             tally.add()
@@ -355,6 +363,42 @@ assert tally.value == 300, tally.value
 assert not lock.locked() and lock.acquire(False)
 print(interrupted > 0)
 """
+
+
+def test_a_signal_as_soon_as_a_wait_begins(lock: pylocks.TicketLock) -> None:
+    """It comes between the ticket and the sleep, in the first wait that the process ever makes."""
+    other = lock.domain.lock("other")
+
+    class Ring(Exception):
+        pass
+
+    def ring() -> None:
+        with other:
+            raise Ring
+
+    def wait() -> bool:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # which ends the process if nobody hears the other signal
+        try:
+            return not lock.acquire()
+        except Ring:
+            return True
+
+    with handler(signal.SIGUSR1, ring), lock:
+        for _ in range(100):
+            before = lock.waiters
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os._exit(0 if wait() else 1)
+                finally:
+                    os._exit(2)
+            while lock.waiters == before:
+                pass
+            os.kill(pid, signal.SIGUSR1)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not other.locked()
+    assert (lock.locked(), lock.waiters, tombstones(lock)) == (False, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ("threads", "fork"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import run, tasks
+from conftest import segment_path
+from support import header, run, tasks
 from support.child import in_child
 from support.puppet import KINDS, troupe
 from support.wait import until
@@ -181,25 +181,23 @@ def test_threads_one_after_the_other_leave_no_memory_behind() -> None:
 # ------------------------------------------------------------------ tombstones
 
 
-def test_more_abandoned_tickets_than_there_is_room_for() -> None:
-    """Timeouts come all the same: before the room is used up, waiters poll without a ticket."""
-    array = pylocks.LockArray(8192 + 200)
+def test_more_abandoned_tickets_than_there_is_room_for(name: str) -> None:
+    """Timeouts are kept all the same, and nobody is left out."""
+    array = pylocks.LockArray(8192 + 200, name)
     for i in range(len(array)):
         array.acquire(i)
-    waits: list[float] = []
-
-    def leave_them_all() -> None:
-        for i in range(len(array)):
-            began = time.monotonic()
-            assert not array.acquire(i, timeout=1e-6)
-            waits.append(time.monotonic() - began)
-
-    leaver = threading.Thread(target=leave_them_all)
-    leaver.start()
-    leaver.join()
-    assert len(waits) == len(array)
-    assert max(waits) < 30, "a hang guard: nobody releases"
-    for i in range(len(array)):
-        array.release(i)
+    with troupe("threads", array) as made:
+        leaver = made.puppets(1)[0]
+        assert leaver.call(tasks.leave_all) == 0
+        room = header.read(segment_path(name)).geometry.tombs
+        assert room // 2 < header.read(segment_path(name)).tombs_live <= room
+        for i in (0, len(array) - 1):
+            leaver.start(tasks.acquire_at, i, 60.0)
+            array.release(i)
+            assert leaver.finish() is True
+            leaver.call(tasks.release_at, i)
+        for i in range(1, len(array) - 1):
+            array.release(i)
     assert not any(lock.locked() for lock in array)
+    assert header.read(segment_path(name)).tombs_live == 0
     assert all(array.acquire(i, False) for i in range(0, len(array), 500))

@@ -6,7 +6,6 @@ import copy
 import multiprocessing
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHM, segment_path
+from conftest import ANONYMOUS, SHM, segment_path
 from support import run, tasks
 from support.puppet import START_METHODS, troupe
 from support.wait import until
@@ -368,7 +367,6 @@ if __name__ == "__main__":
 def test_nothing_is_left_when_all_are_killed(method: str, tmp_path: Path) -> None:
     script = tmp_path / "crowd.py"
     script.write_text(CROWD)
-    before = set(os.listdir(SHM))
     with run.Interactive(script, method) as crowd:
         pids = [crowd.pid, *map(int, crowd.line().split())]
         mapped = Path(f"/proc/{crowd.pid}/maps").read_text()
@@ -376,10 +374,7 @@ def test_nothing_is_left_when_all_are_killed(method: str, tmp_path: Path) -> Non
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
     until(lambda: not any(map(run.alive, pids)), "all to be gone")
-    # Other tests make and remove named ones meanwhile; this is what an anonymous one could be called.
-    assert not {
-        entry for entry in set(os.listdir(SHM)) - before if re.fullmatch(r"pylocks\.[0-9a-f]{32}", entry)
-    }
+    assert not [entry for entry in os.listdir(SHM) if ANONYMOUS.fullmatch(entry)]
 
 
 def test_the_resource_tracker_never_hears_of_us(name: str) -> None:

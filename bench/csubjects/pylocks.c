@@ -15,8 +15,8 @@ static int create(void *place, const struct bench_env *env)
     return plk_lock_init(place, (struct plk_domain *)(uintptr_t)env->pylocks_domain, env->pylocks_cell);
 }
 
-static inline int lock(void *place) { return plk_acquire(place); }
-static inline int unlock(void *place) { return plk_unlock(place); }
+__attribute__((always_inline)) static inline int lock(void *place) { return plk_acquire(place); }
+__attribute__((always_inline)) static inline int unlock(void *place) { return plk_unlock(place); }
 static void destroy(void *place) { (void)place; } /* the cell is its TicketLock's */
 
 BENCH_SUBJECT(pylocks, 1, "plk_acquire and plk_unlock of <pylocks.h>, inlined");

@@ -31,7 +31,7 @@ from .subjects import Opened, Subject, open_locks, subjects
 TICK = 0.1  #: seconds between two looks at a running row, and two lines of progress
 DRAIN_TICK = 0.002  #: seconds between two looks at workers that are about to leave
 COLLAPSE_GRACE = 0.1  #: seconds after which a collapsed row's workers are killed
-STALL = 2.0  #: seconds without any progress after which a waiter counts as lost
+STALL = 15.0  #: seconds without any progress after which a waiter is lost; others may keep the CPUs busy
 
 
 class RunnerGone(Exception):

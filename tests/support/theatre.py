@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support import run
+from support.wait import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ class Theatre:
         assert self._process is not None and self._process.stdin and self._process.stdout
         self._process.stdin.write(f"{check}\n".encode())
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        # A process that gives up leaves puppets behind, which keep the pipe open.
+        heard, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S + 30)
+        answer = self._process.stdout.readline() if heard else b""
         if not answer:
-            return f"no answer: {self.close()}"
+            return f"no answer: {self._kill()}"
         wrong: str | None = json.loads(answer)
         if wrong is not None:
             wrong += self._kill()

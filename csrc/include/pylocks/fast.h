@@ -123,22 +123,32 @@ PLK_COLD static int plk_take_left(struct plk_lock *lock, struct plk_seat *seat, 
     return plk_module_self.api->resume(w);
 }
 
-/* plk_take for a thread that has its seat. */
-PLK_INLINE int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
+/* Take a ticket; 1: it is served, and the lock entered; 0: *ticket is queued. */
+PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uint64_t *ticket)
 {
     struct plk_cell *cell = lock->cell;
     struct plk_vcpu *me = seat->vcpu;
     uint64_t t, tag = seat->tag;
 
-    if (PLK_UNLIKELY(seat->left_count != 0) && plk_take_left(lock, seat, w))
-        return 1;
     plk_announce(me, lock->id);
     t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
     PLK_STORE_RELEASE(&me->ticket, t);
-    if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&cell->head) == t)) {
-        plk_enter(cell, me, tag, t);
+    *ticket = t;
+    if (PLK_UNLIKELY(PLK_LOAD_ACQUIRE(&cell->head) != t))
         return 0;
-    }
+    plk_enter(cell, me, tag, t);
+    return 1;
+}
+
+/* plk_take for a thread that has its seat. */
+PLK_INLINE int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
+{
+    uint64_t t;
+
+    if (PLK_UNLIKELY(seat->left_count != 0) && plk_take_left(lock, seat, w))
+        return 1;
+    if (PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
+        return 0;
     *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = t, .deadline = PLK_FOREVER,
                            .pause = PLK_FOREVER};
     return 1;
@@ -266,19 +276,34 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
 
 #include "wait.h"
 
-/* Acquire, waiting as long as it takes.  0; -EDEADLK: this thread holds the
- * lock already; or an error of plk_take.  Not a cancellation point. */
-PLK_INLINE int plk_acquire(struct plk_lock *lock)
+/* The rest of plk_acquire: ticket t is queued, or (PLK_NO_TICKET) to be taken. */
+PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)
 {
-    struct plk_wait w;
-    int rc = plk_take(lock, &w);
+    struct plk_wait w = {.lock = lock, .seat = seat, .ticket = t, .deadline = PLK_FOREVER,
+                         .pause = PLK_FOREVER};
+    int rc = t == PLK_NO_TICKET ? plk_take_seated(lock, seat, &w) : 1;
 
-    if (PLK_LIKELY(rc <= 0))
+    if (rc <= 0)
         return rc;
     do
         rc = plk_wait_turn(&w);
     while (rc == -EINTR);
     return rc;
+}
+
+/* Acquire, waiting as long as it takes.  0; -EDEADLK: this thread holds the
+ * lock already; or an error of plk_take.  Not a cancellation point. */
+PLK_INLINE int plk_acquire(struct plk_lock *lock)
+{
+    int rc = 0;
+    struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
+    uint64_t t = PLK_NO_TICKET;
+
+    if (PLK_UNLIKELY(seat == NULL))
+        return rc;
+    if (PLK_LIKELY(seat->left_count == 0) && PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
+        return 0;
+    return plk_acquire_queued(lock, seat, t);
 }
 
 /* Acquire by the deadline (CLOCK_MONOTONIC, ns; plk_module_self.api->now()).
