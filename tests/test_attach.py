@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,128 @@ def test_many_creators_at_once_make_one_domain(kind: str, fresh_name: Callable[[
             start.release()
             found = {puppet.finish() for puppet in puppets}
             assert found == {pylocks.Domain(name, create=False).uid}
+
+
+GAP = """
+import fcntl, subprocess, sys, pylocks
+from support import run
+from pylocks import segment
+def settle(opened):
+    fcntl.flock(opened.fd, fcntl.LOCK_UN)
+    segment.Named.settle = real
+    other = run.Interactive("-c", OTHER, sys.argv[1], environment=run.settings(PYLOCKS_PROTOCOL="native"))
+    assert other.line() == "native"
+    if sys.argv[2] == "dies": other.kill()
+    others.append(other)
+    real(opened)
+OTHER = '''import sys, pylocks
+domain = pylocks.Domain(sys.argv[1]); print(domain.protocol, flush=True); input()'''
+real, segment.Named.settle, others = segment.Named.settle, settle, []
+try: print(pylocks.Domain(sys.argv[1], protocol="enlightened").protocol)
+except pylocks.ProtocolMismatchError: print("refused")
+"""
+
+
+@pytest.mark.parametrize("other", ("lives", "dies"))
+@pytest.mark.parametrize("before", ("new", "left behind"))
+def test_somebody_else_is_alone_between_making_and_using(before: str, other: str, name: str) -> None:
+    """The kernel turns an exclusive flock into a shared one by way of none at all."""
+    if before == "left behind":
+        abandoned(name)
+    done = run.python("-c", GAP, name, other)
+    assert done.out == ("refused\n" if other == "lives" else "enlightened\n"), done.err
+    assert done.status == 0
+
+
+def test_a_guard_that_nobody_can_ever_release(name: str) -> None:
+    """As in a copy of a segment; its holder is no process of this machine."""
+    path = abandoned(name)
+    header.write(path, 4_000_000, "guard", 0)
+    script = "import sys, pylocks; print(pylocks.Domain(sys.argv[1]).lock('new').acquire())"
+    assert run.python("-c", script, name, limit=30).check() == "True\n"
+
+
+# ------------------------------------------------------------------ descriptors that are gone
+
+
+def lose_descriptors(log: Path) -> tuple[list[int], int]:
+    """Close all, as daemons do, and let a file of one's own take their numbers: these, its length."""
+    numbers = [int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) > 2]
+    fd = os.open(log, os.O_RDWR | os.O_CREAT)
+    os.write(fd, b"a line of a log\n")
+    taken = [os.dup2(fd, number) for number in numbers if _is_open(number)]
+    return taken, os.fstat(fd).st_size
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("named", (True, False), ids=("named", "anonymous"))
+def test_other_files_under_our_numbers_are_left_alone(named: bool, name: str, tmp_path: Path) -> None:
+    domain = pylocks.Domain(name if named else None)
+    lock = domain.lock("orders")
+    array = pylocks.LockArray(100_000)
+    log = tmp_path / "log"
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            numbers, size = lose_descriptors(log)
+            with lock:
+                pass
+            for use in (
+                lambda: pylocks.TicketLock(domain=domain),
+                lambda: domain.lock("bills"),
+                lambda: array[99_999].acquire(),
+                lambda: pickle.loads(pickle.dumps(lock)),
+                array.close,
+            ):
+                with suppress(pylocks.PylocksError, OSError):
+                    use()
+            still_open = all(os.fstat(number).st_ino == os.stat(log).st_ino for number in numbers)
+            status = 0 if os.stat(log).st_size == size and still_open else 3
+        finally:
+            os._exit(status)
+    os.close(readable)
+    os.close(writable)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert log.read_bytes() == b"a line of a log\n"
+
+
+def test_who_has_lost_the_descriptor_is_not_taken_for_dead(name: str, tmp_path: Path) -> None:
+    """The flock has gone with it, but its threads are seen to live."""
+    domain = pylocks.Domain(name)
+    lock = domain.lock("orders")
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(readable, 0)
+            os.dup2(writable, 1)
+            lock.acquire()
+            lose_descriptors(tmp_path / "log")
+            os.write(1, b"1")
+            signal.pause()
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(readable, 1) == b"1"
+        domain.close()
+        again = pylocks.Domain(name).lock("orders")
+        owner = again.owner
+        assert owner is not None and (owner.pid, owner.alive) == (pid, True)
+        assert again.acquire(timeout=0.01) is False
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(readable)
+        os.close(writable)
 
 
 # ------------------------------------------------------------------ somebody else's
