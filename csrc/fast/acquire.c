@@ -27,6 +27,34 @@ void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock)
 
 /* ------------------------------------------------------------ registration */
 
+/* Only Python's main thread handles signals; after a fork it is the thread that
+ * forked. */
+static __thread int main_thread_known PLK_TLS_MODEL; /* 1: it is, -1: it is not, 0: ask */
+
+/* Not between taking a ticket and waiting: signal handlers run in here.  0, or -1
+ * with the exception of one set. */
+static int learn_main_thread(void)
+{
+    PyObject *threading = PyImport_ImportModule("threading"), *main = NULL, *ident = NULL;
+    int rc = -1;
+
+    if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL &&
+        (ident = PyObject_GetAttrString(main, "ident")) != NULL) {
+        main_thread_known = PyLong_AsUnsignedLong(ident) == PyThread_get_thread_ident() ? 1 : -1;
+        rc = PyErr_Occurred() ? -1 : 0;
+    }
+    Py_XDECREF(ident);
+    Py_XDECREF(main);
+    Py_XDECREF(threading);
+    return rc;
+}
+
+/* A thread that does not know looks at signals, which costs little. */
+static int is_main_thread(void) { return main_thread_known >= 0; }
+
+/* In the child, the thread that forked is the main one. */
+void plk_forget_main_thread(void) { main_thread_known = 1; }
+
 /* This thread's first use of the domain: registration may wait for the domain's
  * mutex, so not under the GIL.  NULL: exception set. */
 struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
@@ -34,6 +62,8 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
     struct plk_seat *seat;
     int rc;
 
+    if (main_thread_known == 0 && learn_main_thread() != 0)
+        return NULL;
     Py_BEGIN_ALLOW_THREADS
     rc = plk_first_use(lock->domain, &seat);
     Py_END_ALLOW_THREADS
@@ -45,29 +75,6 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
 
 /* ----------------------------------------------------------------- waiting */
 
-/* Only Python's main thread handles signals; after a fork it is the thread that
- * forked. */
-static __thread int main_thread_known PLK_TLS_MODEL; /* 1: it is, -1: it is not, 0: ask */
-
-static int is_main_thread(void)
-{
-    PyObject *threading, *main = NULL, *ident = NULL;
-
-    if (main_thread_known != 0)
-        return main_thread_known > 0;
-    threading = PyImport_ImportModule("threading");
-    if (threading != NULL && (main = PyObject_CallMethod(threading, "main_thread", NULL)) != NULL)
-        ident = PyObject_GetAttrString(main, "ident");
-    main_thread_known =
-        ident == NULL || PyLong_AsUnsignedLong(ident) == PyThread_get_thread_ident() ? 1 : -1;
-    PyErr_Clear(); /* not known: then as if it were */
-    Py_XDECREF(ident);
-    Py_XDECREF(main);
-    Py_XDECREF(threading);
-    return main_thread_known > 0;
-}
-
-void plk_forget_main_thread(void) { main_thread_known = 0; }
 
 static uint64_t next_pause(int main_thread)
 {

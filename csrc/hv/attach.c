@@ -234,6 +234,7 @@ int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
 {
     struct plk_header header;
     struct plk_segment *s;
+    struct stat st;
     int rc = plk_header_read(fd, &header, found);
 
     *out = NULL;
@@ -244,6 +245,12 @@ int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
         return -ENOMEM;
     /* From here on only the checked copy counts: others can write the mapping. */
     s->fd = fd;
+    if (fstat(fd, &st) != 0) {
+        free(s);
+        return -errno;
+    }
+    s->device = (uint64_t)st.st_dev;
+    s->inode = (uint64_t)st.st_ino;
     s->references = 1;
     s->geometry = header.geometry;
     s->face.protocol = header.protocol;

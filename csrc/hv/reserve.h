@@ -5,7 +5,13 @@
 
 #include "recover/segment.h"
 
-/* Reserve the pages under [at, at + size) of the mapping.  0 or -ENOSPC. */
+/* 1: fd is still the segment's file.  A process may close all descriptors that it
+ * does not know of, as daemons do, and open others under their numbers. */
+int plk_fd_is_ours(const struct plk_segment *s);
+
+/* Reserve the pages under [at, at + size) of the mapping.  0, -ENOSPC, or -EBADF:
+ * this process has closed the segment's descriptor, and its kernel is too old to
+ * do without. */
 int plk_reserve(struct plk_segment *s, const void *at, size_t size);
 
 /* Cell `index`, its memory reserved: 0, -EINVAL (no such cell) or -ENOSPC.  Even

@@ -218,7 +218,8 @@ static void plk_segment_settle(struct plk_segment *s)
     if (s->references == 0 && s->fd >= 0) {
         mmap(s->base, s->geometry.size, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-        close(s->fd);
+        if (plk_fd_is_ours(s))
+            close(s->fd);
         s->fd = -1;
     }
     if (gone)

@@ -15,6 +15,7 @@ struct plk_segment {
     struct plk_header *header;
     struct plk_geometry geometry;
     int fd;
+    uint64_t device, inode; /* of the file behind fd: the number may become another's */
     uint32_t id;        /* face.id until it is closed */
     uint32_t barrier;   /* enum plk_barrier, of the domain */
     int32_t closed;     /* no new registrations */
