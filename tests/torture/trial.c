@@ -1,0 +1,405 @@
+/* trial.c - the course of one run: the others take their places, the victim comes
+ * to its point, those who are to wait for it come up, it dies, all get on. */
+#include "trial.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hv/futex.h"
+
+#define SETTLE_NS 100000000u
+
+static enum { IDLE, BUSY, HOLDING } doing[CREW];
+static uint32_t held_by[CREW]; /* which lock, while HOLDING */
+static int frozen[CREW];
+static uint64_t corpse_died_at;
+static unsigned corpse_inside; /* locks, when it died */
+
+void blame(struct verdict *verdict, enum finding finding, const char *format, ...)
+{
+    va_list rest;
+
+    if (verdict->finding == HUNG || verdict->finding == VIOLATED)
+        return; /* the first is what matters */
+    verdict->finding = finding;
+    va_start(rest, format);
+    vsnprintf(verdict->problem, sizeof(verdict->problem), format, rest);
+    va_end(rest);
+}
+
+/* --------------------------------------------------------------- scripts */
+
+static int do_now(int who, enum command command, uint32_t lock)
+{
+    give(who, command, lock);
+    if (await(who) != 0)
+        return -ETIMEDOUT;
+    return stage->parties[who].rc < 0 ? stage->parties[who].rc : 0;
+}
+
+static int hold(int who, uint32_t lock)
+{
+    doing[who] = HOLDING;
+    held_by[who] = lock;
+    return do_now(who, DO_HOLD, lock);
+}
+
+static int release(int who)
+{
+    doing[who] = IDLE;
+    return do_now(who, DO_RELEASE, held_by[who]);
+}
+
+static void start(int who, enum command command, uint32_t lock)
+{
+    doing[who] = BUSY;
+    give(who, command, lock);
+}
+
+/* In the wait loop; and asleep, where waiters sleep. */
+static int parked(int who)
+{
+    const struct plk_vcpu *v = vcpu_of(who);
+
+    if (config.slow[0] != 'f')
+        return 1;
+    return v != NULL && PLK_LOAD_ACQUIRE(&v->channel) != 0 && PLK_LOAD(&locks[L].cell->slow) != 0;
+}
+
+static int wait_for(int who, uint32_t lock)
+{
+    uint64_t until = plk_now() + SETTLE_NS;
+    int rc;
+
+    start(who, DO_ENTER, lock);
+    rc = await_waiting(who);
+    while (rc == 0 && !parked(who) && plk_now() < until)
+        sched_yield();
+    return rc;
+}
+
+static int freeze(int who)
+{
+    pid_t pid = stage->parties[who].pid, got;
+    int status;
+
+    frozen[who] = 1;
+    kill(pid, SIGSTOP);
+    while ((got = waitpid(pid, &status, WUNTRACED)) < 0 && errno == EINTR && !out_of_patience)
+        ;
+    return got == pid && WIFSTOPPED(status) ? 0 : -ECHILD;
+}
+
+static void thaw(int who)
+{
+    if (frozen[who])
+        kill(stage->parties[who].pid, SIGCONT);
+    frozen[who] = 0;
+}
+
+static int bear_corpse(void)
+{
+    if (stage->parties[CORPSE].pid == 0) {
+        fork_party(CORPSE, NULL);
+        return await(CORPSE);
+    }
+    return 0;
+}
+
+static void bury_corpse(void)
+{
+    struct party *p = &stage->parties[CORPSE];
+
+    if (p->pid == 0)
+        return;
+    corpse_inside = party_inside(CORPSE, vcpu_of(CORPSE));
+    corpse_died_at = plk_now();
+    kill(p->pid, SIGKILL);
+    while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    p->pid = 0;
+}
+
+static int corpse(enum command command)
+{
+    int rc = bear_corpse();
+
+    return rc != 0 ? rc : do_now(CORPSE, command, L);
+}
+
+static int corpse_waits(void)
+{
+    int rc = bear_corpse();
+
+    if (rc != 0)
+        return rc;
+    give(CORPSE, DO_ENTER, L);
+    return await_waiting(CORPSE);
+}
+
+static int perform(enum act act)
+{
+    switch (act) {
+    case A_HOLDS: return hold(A, L);
+    case A_RELEASES: return release(A);
+    case C_HOLDS_M: return hold(C, M);
+    case C_RELEASES: return release(C);
+    case B_WAITS: return wait_for(B, L);
+    case C_WAITS: return wait_for(C, L);
+    case A_LEAVES: return do_now(A, DO_LEAVE, L);
+    case B_LEAVES: return do_now(B, DO_LEAVE, L);
+    case B_FREEZES: return freeze(B);
+    case CORPSE_HOLDS: return corpse(DO_HOLD);
+    case CORPSE_WAITS: return corpse_waits();
+    case CORPSE_ANNOUNCES: return corpse(DO_ANNOUNCE);
+    case CORPSE_DRAWS: return corpse(DO_DRAW);
+    case CORPSE_HANDS_OVER: return corpse(DO_HAND_OVER);
+    case CORPSE_MARKS: return corpse(DO_PASS_MARK);
+    case CORPSE_MOVES_HEAD: return corpse(DO_PASS_HEAD);
+    case CORPSE_NESTS: return corpse(DO_NEST);
+    case CORPSE_DIES: bury_corpse(); return 0;
+    case END: return 0;
+    }
+    return -EINVAL;
+}
+
+int play(const enum act *acts)
+{
+    int rc = 0, i;
+
+    for (i = 0; rc == 0 && i < ACTS && acts[i] != END; i++)
+        rc = perform(acts[i]);
+    return rc;
+}
+
+/* ------------------------------------------------------------ before and after */
+
+static void reset(void)
+{
+    int who;
+
+    stage->entries = stage->faults = 0;
+    stage->fault[0] = '\0';
+    stage->victim_rc = 0;
+    memset(stage->inside, 0, sizeof(stage->inside));
+    for (who = A; who < CREW; who++) {
+        doing[who] = IDLE;
+        stage->parties[who].entries = 0;
+    }
+    corpse_died_at = 0;
+    corpse_inside = 0;
+}
+
+static void be_patient(void)
+{
+    out_of_patience = 0;
+    alarm((unsigned)config.patience + 1);
+}
+
+static const struct path *path_of_victim;
+
+static void victim_body(void) { be_victim_of(path_of_victim); }
+
+/* All take their places and the victim stands at the beginning of its path. */
+static int set_the_stage(const struct path *path, struct verdict *verdict)
+{
+    int rc;
+
+    reset();
+    be_patient();
+    rc = play(path->before);
+    if (rc == 0) {
+        path_of_victim = path;
+        fork_party(VICTIM, victim_body);
+        if (trace_begin() != REACHED) {
+            blame(verdict, HUNG, "the victim did not come as far as its path: %d", stage->victim_rc);
+            trace_kill();
+            return -1;
+        }
+        rc = play(path->begin);
+    }
+    if (rc != 0) {
+        blame(verdict, HUNG, "the others did not take their places: %d", rc);
+        trace_kill();
+        return -1;
+    }
+    PLK_STORE(&segment->header->looked_ns, 0); /* whoever looks after the dead now may do so */
+    return 0;
+}
+
+/* Those who are to wait for the victim come up; returns when they do, or have got on. */
+static int gather(const struct path *path)
+{
+    uint64_t until = plk_now() + SETTLE_NS;
+    int who, calm = 0;
+
+    for (who = B; who < CREW; who++) {
+        thaw(who);
+        if (doing[who] == IDLE)
+            start(who, DO_ENTER, who == C && path->c_wants_m ? M : L);
+    }
+    while (!calm && plk_now() < until) {
+        for (calm = 1, who = A; who < CREW; who++)
+            calm &= doing[who] != BUSY || answered(who) || waits(who);
+        if (!calm)
+            sched_yield();
+    }
+    return calm;
+}
+
+static struct witness look_around(int calm, int dies)
+{
+    struct witness seen = {.settled = calm, .entries = PLK_LOAD_ACQUIRE(&stage->entries),
+                           .corpse_died_at = corpse_died_at, .corpse_inside = corpse_inside};
+    unsigned lock;
+
+    if (corpse_died_at != 0)
+        seen.expected = party_inside(CORPSE, vcpu_of(CORPSE));
+    seen.inside = party_inside(VICTIM, victim_vcpu());
+    if (dies)
+        seen.expected |= seen.inside;
+    for (lock = 0; lock < LOCKS; lock++) {
+        if (PLK_LOAD(&locks[lock].cell->flags) & PLK_CELL_OWNER_DIED)
+            seen.expected |= 1u << lock;
+    }
+    return seen;
+}
+
+/* What the dead forgot, if recovery is to be shown something that it can't mend. */
+static void forget(void)
+{
+    struct plk_vcpu *v = victim_vcpu();
+
+    if (config.amnesia && v != NULL)
+        PLK_STORE(&v->pending, 0);
+}
+
+/* Who was stopped goes on, who holds a lock releases it. */
+static void let_go(struct verdict *verdict)
+{
+    int who;
+
+    be_patient();
+    for (who = A; who < CREW; who++) {
+        thaw(who);
+        if (doing[who] == HOLDING && release(who) != 0)
+            blame(verdict, HUNG, "%c could not release its lock: %d", 'A' + who, stage->parties[who].rc);
+    }
+}
+
+static void await_crew(struct verdict *verdict)
+{
+    int who;
+
+    for (who = A; who < CREW && verdict->finding != HUNG; who++) {
+        if (doing[who] == BUSY && await(who) != 0)
+            blame(verdict, HUNG, "%c waits and nobody serves it", 'A' + who);
+        else if (doing[who] == BUSY && stage->parties[who].rc < 0)
+            blame(verdict, VIOLATED, "%c's acquisition failed: %d", 'A' + who, stage->parties[who].rc);
+        doing[who] = IDLE;
+    }
+}
+
+/* Everybody in the crew ends what it is at, then gets every lock once more. */
+static void get_on(struct verdict *verdict)
+{
+    int who;
+
+    let_go(verdict);
+    await_crew(verdict);
+    for (who = A; who < CREW && verdict->finding != HUNG; who++)
+        start(who, DO_BOTH, L);
+    await_crew(verdict);
+}
+
+static void conclude(const struct witness *seen, struct verdict *verdict)
+{
+    int rc;
+
+    get_on(verdict);
+    if (verdict->finding == HUNG)
+        return;
+    if (corpse_died_at == 0)
+        bury_corpse();
+    judge_log(seen, verdict);
+    /* An unlock without anybody waiting takes down `slow`. */
+    rc = do_now(B, DO_BOTH, L);
+    if (rc == 0)
+        rc = do_now(B, DO_RECOVER, L);
+    if (rc != 0)
+        blame(verdict, rc == -ETIMEDOUT ? HUNG : VIOLATED, "B's look at everything failed: %d", rc);
+    else
+        judge_words(verdict);
+    alarm(0);
+}
+
+static const char *const outcomes[] = {"reached", "ended", "gone", "stuck", "broken"};
+
+void trial_record(const struct path *path, struct trace *trace, struct verdict *verdict)
+{
+    struct witness seen;
+    enum outcome got;
+    int status = 0;
+
+    *verdict = (struct verdict){.finding = FINE};
+    if (set_the_stage(path, verdict) != 0)
+        return;
+    got = trace_record(path, trace);
+    seen = look_around(1, 0);
+    if (got == ENDED) {
+        trace_let_go();
+        let_go(verdict); /* it may still wait for them */
+        got = trace_reap(&status) == GONE ? ENDED : STUCK;
+    }
+    if (got != (path->rc == REFUSES ? GONE : ENDED)) {
+        blame(verdict, HUNG, "the victim did not get through its path: %s after %u instructions",
+              outcomes[got], trace->count);
+        trace_kill();
+    } else if (path->rc != REFUSES && (stage->victim_rc != path->rc || status != 0))
+        blame(verdict, VIOLATED, "the path returned %d, and the victim ended with status %#x",
+              stage->victim_rc, (unsigned)status);
+    else if ((trace->points[0].inside >> L & 1) != path->inside_first ||
+             (trace->points[trace->count - 1].inside >> L & 1) != path->inside_last)
+        blame(verdict, VIOLATED, "the path begins inside %#x and ends inside %#x",
+              trace->points[0].inside, trace->points[trace->count - 1].inside);
+    else if (path->moment != NEVER && !trace->has_event)
+        blame(verdict, VIOLATED, "the moment of the path's event never came");
+    conclude(&seen, verdict);
+}
+
+void trial_kill(const struct path *path, const struct trace *trace, const struct point *point,
+                int quickly, struct verdict *verdict)
+{
+    struct witness seen;
+    enum outcome got;
+
+    *verdict = (struct verdict){.finding = FINE};
+    if (set_the_stage(path, verdict) != 0)
+        return;
+    got = trace_to(path, trace, point, quickly);
+    if (got == ENDED && point->last)
+        got = REACHED;
+    if (got == STUCK || got == BROKEN)
+        blame(verdict, HUNG, "the victim was %s on its way", outcomes[got]);
+    else if (got != REACHED)
+        verdict->finding = MISSED;
+    seen = look_around(gather(path), 1);
+    if (got == REACHED && seen.inside != point->inside)
+        blame(verdict, VIOLATED, "the victim is inside the locks %#x, and should be inside %#x",
+              seen.inside, point->inside);
+    forget();
+    seen.killed_at = plk_now();
+    trace_kill();
+    conclude(&seen, verdict);
+}
+
+void trial_clear_away(void)
+{
+    trace_kill();
+    bury_corpse();
+    alarm(0);
+}
