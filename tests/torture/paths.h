@@ -7,7 +7,8 @@
 /* One act of a script; the tracer sees to it that it is done before the next. */
 enum act {
     END,
-    A_HOLDS, A_RELEASES, C_HOLDS_M, C_RELEASES,
+    NEW_SLOT, /* the next vCPU takes a slot that has never been used */
+    A_HOLDS, A_RELEASES, A_RECOVERS, C_HOLDS_M, C_RELEASES,
     B_WAITS, C_WAITS,
     A_LEAVES, B_LEAVES,
     B_FREEZES, /* stopped by a signal until the victim is about to be killed */

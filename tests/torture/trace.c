@@ -75,13 +75,13 @@ static void plant(struct breakpoint *b, uint64_t at)
 
 static void lift(const struct breakpoint *b) { ptrace(PTRACE_POKETEXT, victim.pid, b->at, b->word); }
 
-static int sleeps(void)
+int process_sleeps(pid_t pid)
 {
     char path[40], text[256], *at;
     ssize_t got;
     int fd;
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)victim.pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
@@ -108,7 +108,7 @@ static enum outcome await_stop(int may_sleep)
         if (out_of_patience)
             return STUCK;
         if (got == 0) {
-            if (sleeps()) {
+            if (process_sleeps(victim.pid)) {
                 victim.asleep = 1;
                 return REACHED;
             }
@@ -350,9 +350,12 @@ static void append(struct trace *t, const struct point *p)
     t->points[t->count++] = *p;
 }
 
+/* All library calls share one syscall instruction, and how often it has been
+ * executed before the victim sleeps there depends on the others. */
 static int same(const struct point *a, const struct point *b)
 {
-    return a->address == b->address && a->nth == b->nth && a->asleep == b->asleep && a->last == b->last;
+    return a->address == b->address && a->asleep == b->asleep && a->last == b->last &&
+           (a->asleep || a->nth == b->nth);
 }
 
 /* Follow the victim to `target`, or, recording, to the end. */
@@ -421,15 +424,37 @@ struct goal {
 /* The victim is about to execute the instruction at victim.rip; is it the goal? */
 static int arrived(struct goal *g)
 {
-    return g->due && g->point->address == victim.rip && ++g->met == g->point->nth;
+    return g->due && g->point->address == victim.rip && ++g->met == g->point->nth &&
+           !g->point->asleep;
 }
 
-/* Let it fall asleep in the futex call at which it stands. */
-static enum outcome lull(void)
+/* From one goal's instruction to the next by breakpoints. */
+static enum outcome stride(struct goal *goals, int count)
 {
-    enum outcome got = step();
+    enum outcome got;
+    int i;
 
-    return got == REACHED && !victim.asleep ? ENDED : got;
+    for (i = 0; i < count; i++) {
+        if (goals[i].due && victim.rip == goals[i].point->address)
+            return REACHED;
+    }
+    for (i = 0; i < count; i++) {
+        if (goals[i].due)
+            plant(&goals[i].trap, goals[i].point->address);
+    }
+    got = resume(PTRACE_CONT, 0);
+    if (got == GONE)
+        return GONE;
+    for (i = count - 1; i >= 0; i--) {
+        if (goals[i].due)
+            lift(&goals[i].trap);
+    }
+    if (got != REACHED)
+        return got;
+    victim.rip--;
+    ptrace(PTRACE_POKEUSER, victim.pid, offsetof(struct user, regs.rip), victim.rip);
+    victim.through = is_own(victim.rip) ? 0 : UINT64_MAX; /* stepped through as it was recorded */
+    return REACHED;
 }
 
 enum outcome trace_to(const struct path *path, const struct trace *trace, const struct point *point,
@@ -437,53 +462,33 @@ enum outcome trace_to(const struct path *path, const struct trace *trace, const 
 {
     struct goal goals[2] = {{point, 0, 1, {0, 0}},
                             {&trace->event, 0, trace->has_event && point->after_event, {0, 0}}};
+    struct goal *event = &goals[1];
     enum outcome got = REACHED;
-    int i;
 
     if (!quickly)
         return follow(path, NULL, trace, point);
-    for (;;) {
-        int there = arrived(&goals[0]), now = arrived(&goals[1]);
+    while (got == REACHED) {
+        int now = arrived(event);
 
-        /* Who sleeps at the nth execution counts it as the nth before it. */
-        if (now && goals[1].point->asleep && (got = lull()) != REACHED)
-            return got;
-        if (there && !point->asleep)
+        if (arrived(&goals[0]))
             return REACHED;
-        if (there)
-            return victim.asleep ? REACHED : lull();
+        if (at_end())
+            return ENDED;
+        got = now ? REACHED : step();
+        if (got == REACHED && victim.asleep) {
+            if (point->asleep)
+                return REACHED;
+            now = event->due && event->point->asleep;
+        }
         if (now) {
-            goals[1].due = 0;
+            event->due = 0;
             if (play(path->event) != 0)
                 return STUCK;
         }
-        if (at_end())
-            return ENDED;
-        got = step();
-        if (got != REACHED)
-            return got;
-        if (victim.asleep) { /* where the recorded run did not: whatever wakes it */
+        if (got == REACHED && (now || victim.asleep))
             got = step();
-            if (got != REACHED)
-                return got;
-        }
-        if (victim.rip == goals[0].point->address || (goals[1].due && victim.rip == goals[1].point->address))
-            continue;
-        for (i = 0; i < 2; i++) {
-            if (goals[i].due)
-                plant(&goals[i].trap, goals[i].point->address);
-        }
-        got = resume(PTRACE_CONT, 0);
-        if (got == GONE)
-            return GONE;
-        for (i = 1; i >= 0; i--) {
-            if (goals[i].due)
-                lift(&goals[i].trap);
-        }
-        if (got != REACHED)
-            return got;
-        victim.rip--;
-        ptrace(PTRACE_POKEUSER, victim.pid, offsetof(struct user, regs.rip), victim.rip);
-        victim.through = is_own(victim.rip) ? 0 : UINT64_MAX;
+        if (got == REACHED)
+            got = stride(goals, 2);
     }
+    return got;
 }

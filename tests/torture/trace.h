@@ -61,6 +61,8 @@ struct plk_vcpu *victim_vcpu(void);
 /* Which locks a party is inside of: owner record valid, and pending cleared. */
 unsigned party_inside(int who, const struct plk_vcpu *v);
 
+int process_sleeps(pid_t pid);
+
 /* The tracer's side of the scripts (trial.c). */
 int play(const enum act *acts);
 

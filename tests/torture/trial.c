@@ -67,7 +67,7 @@ static int parked(int who)
 
     if (config.slow[0] != 'f')
         return 1;
-    return v != NULL && PLK_LOAD_ACQUIRE(&v->channel) != 0 && PLK_LOAD(&locks[L].cell->slow) != 0;
+    return v != NULL && PLK_LOAD_ACQUIRE(&v->channel) != 0 && process_sleeps(stage->parties[who].pid);
 }
 
 static int wait_for(int who, uint32_t lock)
@@ -141,11 +141,23 @@ static int corpse_waits(void)
     return await_waiting(CORPSE);
 }
 
+/* As if nobody but the crew had ever been a vCPU. */
+static void forget_slots(void)
+{
+    uint32_t *used = &segment->header->vcpus_next;
+
+    while (*used > CREW) {
+        --*used;
+        memset(plk_vcpu_at(segment, *used), 0, sizeof(struct plk_vcpu));
+    }
+}
+
 static int perform(enum act act)
 {
     switch (act) {
     case A_HOLDS: return hold(A, L);
     case A_RELEASES: return release(A);
+    case A_RECOVERS: return do_now(A, DO_RECOVER, L);
     case C_HOLDS_M: return hold(C, M);
     case C_RELEASES: return release(C);
     case B_WAITS: return wait_for(B, L);
@@ -162,6 +174,7 @@ static int perform(enum act act)
     case CORPSE_MOVES_HEAD: return corpse(DO_PASS_HEAD);
     case CORPSE_NESTS: return corpse(DO_NEST);
     case CORPSE_DIES: bury_corpse(); return 0;
+    case NEW_SLOT: forget_slots(); return 0;
     case END: return 0;
     }
     return -EINVAL;
@@ -178,9 +191,19 @@ int play(const enum act *acts)
 
 /* ------------------------------------------------------------ before and after */
 
-static void reset(void)
+/* A fresh log, and tickets that begin anew, so that every run of a path finds the
+ * same channels and the same places for tombstones. */
+static void reset(const struct path *path)
 {
     int who;
+    uint32_t i;
+
+    for (i = 0; i < LOCKS; i++) {
+        struct plk_cell *cell = locks[i].cell;
+
+        cell->head = cell->tail = (uint64_t)(path - paths) * 100 + i;
+        cell->owner = 0;
+    }
 
     stage->entries = stage->faults = 0;
     stage->fault[0] = '\0';
@@ -209,7 +232,7 @@ static int set_the_stage(const struct path *path, struct verdict *verdict)
 {
     int rc;
 
-    reset();
+    reset(path);
     be_patient();
     rc = play(path->before);
     if (rc == 0) {
@@ -350,6 +373,8 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
         return;
     got = trace_record(path, trace);
     seen = look_around(1, 0);
+    if (got == GONE) /* by itself */
+        seen.expected |= trace->points[trace->count - 1].inside;
     if (got == ENDED) {
         trace_let_go();
         let_go(verdict); /* it may still wait for them */
@@ -368,6 +393,7 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
               trace->points[0].inside, trace->points[trace->count - 1].inside);
     else if (path->moment != NEVER && !trace->has_event)
         blame(verdict, VIOLATED, "the moment of the path's event never came");
+    seen.killed_at = got == GONE ? plk_now() : PLK_FOREVER;
     conclude(&seen, verdict);
 }
 
