@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "hv/futex.h"
+#include "hv/guard.h"
 #include "hv/recovery.h"
 
 #define NS_PER_S 1000000000ull
@@ -119,6 +120,22 @@ static int half_acquire(uint32_t lock, enum command how)
     return 0;
 }
 
+static int half_enroll(void)
+{
+    uint32_t i, used = PLK_LOAD(&segment->header->vcpus_next);
+    int rc = plk_guard_lock(segment);
+
+    for (i = 0; rc == 0 && i < used; i++) {
+        struct plk_vcpu *v = plk_vcpu_at(segment, i);
+
+        if (PLK_LOAD(&v->state) != PLK_VCPU_FREE)
+            continue;
+        PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
+        break;
+    }
+    return rc;
+}
+
 static int nest(uint32_t lock, uint32_t other)
 {
     struct plk_wait w;
@@ -128,6 +145,17 @@ static int nest(uint32_t lock, uint32_t other)
         return rc == 0 ? -EPROTO : rc;
     rc = plk_module_self.api->nest(&w);
     return rc == 0 ? enter(other) : rc;
+}
+
+/* As a timeout at once would; natively, too, where timed acquisitions only poll. */
+int queue_and_leave(uint32_t lock)
+{
+    struct plk_wait w;
+    int rc = plk_take(&locks[lock], &w);
+
+    if (rc == 1)
+        rc = plk_module_self.api->leave(&w);
+    return rc > 0 ? -EPROTO : rc;
 }
 
 /* ---------------------------------------------------------------- orders */
@@ -146,8 +174,7 @@ static int carry_out(enum command command, uint32_t lock)
         leaving(lock);
         return plk_unlock(&locks[lock]);
     case DO_LEAVE:
-        rc = plk_acquire_until(&locks[lock], 0);
-        return rc == -ETIMEDOUT ? 0 : rc < 0 ? rc : -EPROTO;
+        return queue_and_leave(lock);
     case DO_BOTH:
         for (i = 0; i < LOCKS && rc >= 0; i++)
             rc = pass_through(i);
@@ -163,6 +190,8 @@ static int carry_out(enum command command, uint32_t lock)
         return half_release(lock, command);
     case DO_NEST:
         return nest(lock, M);
+    case DO_GUARD:
+        return half_enroll();
     case DO_NOTHING:
         return 0;
     }

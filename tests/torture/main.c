@@ -2,8 +2,9 @@
  *
  * Writes lines of tab-separated fields, which tests/torture/harness.py reads:
  *
- *   path     name, instructions, addresses, points, kills, addresses killed at,
- *            missed, hangs, violations, seconds
+ *   path     name, instructions executed, points, kills, distinct instructions
+ *            killed at, points missed, hangs, violations, seconds
+ *   missed   path, address, nth, asleep: no run came to that point again
  *   finding  path, kind, address, nth, asleep, problem; lines of the state follow,
  *            each beginning with |
  *
@@ -19,13 +20,15 @@
 #include "hv/futex.h"
 
 #define FINDINGS_MOST 3u /* of one path: each may take all the patience there is */
-#define TRIES 4
+#define TRIES 6
+#define PRIORS 12u      /* deaths before a death: points of the first, */
+#define AFTER_PRIOR 80u /* and of the second for each of those */
 
-struct config config = {.name = "", .slow = "futex", .patched = 1, .barrier = PLK_BARRIER_MEMBARRIER,
+struct config config = {.slow = "futex", .patched = 1, .barrier = PLK_BARRIER_MEMBARRIER,
                         .patience = 10, .cpu = -1};
 
 struct tally {
-    unsigned points, kills, addresses, missed, hangs, violations;
+    unsigned instructions, points, kills, addresses, room, missed, hangs, violations;
     uint64_t *killed_at; /* distinct addresses */
 };
 
@@ -72,6 +75,12 @@ static void note_address(struct tally *tally, uint64_t address)
     for (i = 0; i < tally->addresses; i++) {
         if (tally->killed_at[i] == address)
             return;
+    }
+    if (tally->addresses == tally->room) {
+        tally->room += 1024;
+        tally->killed_at = realloc(tally->killed_at, tally->room * sizeof(address));
+        if (tally->killed_at == NULL)
+            fail("no memory");
     }
     tally->killed_at[tally->addresses++] = address;
 }
@@ -121,29 +130,73 @@ static int in_sample(unsigned number, unsigned points, unsigned sample, unsigned
     return number % stride == offset % stride && number / stride < sample;
 }
 
-static int torture(const struct path *path, unsigned sample)
+/* Kill at the points of the path, or a sample of them, with the present prior. */
+static void go_through(const struct path *path, unsigned sample, unsigned offset, struct tally *tally)
 {
     static struct trace trace;
-    struct tally tally = {0};
     struct verdict verdict;
-    uint64_t began = plk_now();
-    unsigned i, number = 0;
+    unsigned i, number = 0, points;
 
     trial_record(path, &trace, &verdict);
-    if (verdict.finding != FINE)
-        report(path, NULL, &verdict, &tally);
-    tally.points = verdict.finding == FINE ? count_points(&trace) : 0;
-    tally.killed_at = calloc(trace.count + 1, sizeof(uint64_t));
-    if (tally.killed_at == NULL)
-        fail("no memory");
-    for (i = 0; tally.points != 0 && i < trace.count; i++) {
-        if (tally.hangs + tally.violations == FINDINGS_MOST)
-            break;
-        if (worth_killing(&trace.points[i]) &&
-            in_sample(number++, tally.points, sample, (unsigned)(path - paths)))
-            kill_at(path, &trace, &trace.points[i], &tally);
+    if (verdict.finding != FINE) {
+        report(path, NULL, &verdict, tally);
+        return;
     }
-    printf("path\t%s\t%u\t%u\t%u\t%u\t%u\t%u\t%u\t%u\t%.2f\n", path->name, trace.count, trace.addresses,
+    points = count_points(&trace);
+    tally->points += points;
+    tally->instructions = trace.count > tally->instructions ? trace.count : tally->instructions;
+    for (i = 0; i < trace.count && tally->hangs + tally->violations < FINDINGS_MOST; i++) {
+        if (worth_killing(&trace.points[i]) &&
+            in_sample(number++, points, sample, offset))
+            kill_at(path, &trace, &trace.points[i], tally);
+    }
+}
+
+static const struct path *path_named(const char *name)
+{
+    unsigned i;
+
+    for (i = 0; i < path_count; i++) {
+        if (strcmp(paths[i].name, name) == 0)
+            return &paths[i];
+    }
+    fail("there is no path %s", name);
+}
+
+/* Twice dead: for some points of the prior path, some of this one. */
+static void go_through_after(const struct path *path, unsigned sample, struct tally *tally)
+{
+    static struct trace trace;
+    const struct path *before = path_named(path->prior);
+    struct verdict verdict;
+    unsigned i, number = 0, points;
+
+    trial_record(before, &trace, &verdict);
+    if (verdict.finding != FINE) {
+        report(before, NULL, &verdict, tally);
+        return;
+    }
+    points = count_points(&trace);
+    for (i = 0; i < trace.count; i++) {
+        if (!worth_killing(&trace.points[i]) ||
+            !in_sample(number++, points, sample != 0 ? 2 : PRIORS, (unsigned)(path - paths)))
+            continue;
+        trial_after(before, &trace, &trace.points[i]);
+        go_through(path, sample != 0 ? sample / 2 : AFTER_PRIOR, i, tally);
+    }
+    trial_after(NULL, NULL, NULL);
+}
+
+static int torture(const struct path *path, unsigned sample)
+{
+    struct tally tally = {0};
+    uint64_t began = plk_now();
+
+    if (path->prior != NULL)
+        go_through_after(path, sample, &tally);
+    else
+        go_through(path, sample, (unsigned)(path - paths), &tally);
+    printf("path\t%s\t%u\t%u\t%u\t%u\t%u\t%u\t%u\t%.2f\n", path->name, tally.instructions,
            tally.points, tally.kills, tally.addresses, tally.missed, tally.hangs, tally.violations,
            (double)(plk_now() - began) / 1e9);
     fflush(stdout);

@@ -41,12 +41,7 @@ static int queued(void)
     return rc == 1 ? 0 : -EPROTO;
 }
 
-static int gone_before(void)
-{
-    int rc = plk_acquire_until(&locks[L], 0);
-
-    return rc == -ETIMEDOUT ? 0 : -EPROTO;
-}
+static int gone_before(void) { return queue_and_leave(L); }
 
 /* ---------------------------------------------------------------- traced */
 
@@ -60,6 +55,8 @@ TRACED leave(void) { return plk_module_self.api->leave(&wait_of_victim); }
 TRACED recover(void) { return plk_recover(segment); }
 TRACED close_domain(void) { return plk_module_self.api->retire(&segment->face); }
 TRACED end_thread(void) { pthread_exit(NULL); }
+
+TRACED arrive(void) { return plk_take(&locks[L], &wait_of_victim); }
 
 TRACED watch(void)
 {
@@ -135,10 +132,10 @@ const struct path paths[] = {
     {.name = "leave", .meaning = "an acquisition that times out",
      .before = {A_HOLDS}, .prepare = seated, .traced = give_up, .rc = -ETIMEDOUT},
     {.name = "leave-served", .meaning = "leaving a ticket whose turn has come",
-     .before = {A_HOLDS}, .prepare = queued, .begin = {B_WAITS, A_RELEASES}, .traced = leave,
+     .before = {A_HOLDS}, .prepare = queued, .begin = {B_WAITS, B_FREEZES, A_RELEASES}, .traced = leave,
      .rc = 1},
     {.name = "leave-passed", .meaning = "leaving a ticket that the holder passes over meanwhile",
-     .before = {A_HOLDS}, .prepare = queued, .begin = {B_WAITS}, .traced = leave, .rc = 1,
+     .before = {A_HOLDS}, .prepare = queued, .begin = {B_WAITS, B_FREEZES}, .traced = leave, .rc = 1,
      .moment = BURYING, .event = {A_RELEASES}},
     {.name = "resume", .meaning = "back to an abandoned ticket, and wait",
      .before = {A_HOLDS}, .prepare = gone_before, .begin = {B_WAITS, B_FREEZES}, .traced = acquire,
@@ -191,6 +188,14 @@ const struct path paths[] = {
      .meaning = "a waiter recovers one that died holding a lock during a wait for another",
      .before = {A_HOLDS, CORPSE_NESTS, B_WAITS, B_FREEZES}, .prepare = queued, .begin = {CORPSE_DIES},
      .traced = watch, .finish = wait_and_unlock},
+    {.name = "recover-guard",
+     .meaning = "a waiter recovers a dead holder that died with the domain mutex, too",
+     .before = {CORPSE_HOLDS, B_WAITS, B_FREEZES}, .prepare = queued,
+     .begin = {CORPSE_GUARDS, CORPSE_DIES}, .traced = watch, .finish = wait_and_unlock},
+    {.name = "arrive-behind-drawn",
+     .meaning = "taking a ticket while others recover one that died after its xadd",
+     .before = {A_HOLDS, CORPSE_DRAWS}, .prepare = seated, .begin = {B_WAITS, CORPSE_DIES},
+     .traced = arrive, .rc = 1, .finish = wait_and_unlock, .linger_ms = 5},
     {.name = "recover-all",
      .meaning = "Domain.recover() of a dead holder, by one who waits for nothing",
      .before = {CORPSE_HOLDS, B_WAITS, B_FREEZES}, .prepare = seated, .begin = {CORPSE_DIES},
@@ -205,6 +210,15 @@ const struct path paths[] = {
     {.name = "enroll-dirty", .meaning = "becoming a vCPU in the slot of a dead holder",
      .before = {CORPSE_HOLDS, B_WAITS, B_FREEZES, CORPSE_DIES}, .prepare = unknown,
      .traced = enroll},
+    {.name = "enroll-guard",
+     .meaning = "becoming a vCPU after one that died with the domain mutex",
+     .before = {CORPSE_GUARDS, CORPSE_DIES}, .prepare = unknown, .traced = enroll},
+    {.name = "enroll-after-holder",
+     .meaning = "recovering a dead holder and one that died recovering it",
+     .prior = "recover-holder", .prepare = unknown, .traced = enroll},
+    {.name = "enroll-after-drawn",
+     .meaning = "recovering one that died after its xadd and one that died recovering it",
+     .prior = "recover-drawn", .prepare = unknown, .traced = enroll},
     {.name = "close", .meaning = "closing the domain: the thread gives up its slot",
      .prepare = seated, .traced = close_domain},
     {.name = "exit", .meaning = "the end of a thread",

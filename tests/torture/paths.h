@@ -13,7 +13,7 @@ enum act {
     A_LEAVES, B_LEAVES,
     B_FREEZES, /* stopped by a signal until the victim is about to be killed */
     CORPSE_HOLDS, CORPSE_WAITS, CORPSE_ANNOUNCES, CORPSE_DRAWS, CORPSE_HANDS_OVER,
-    CORPSE_MARKS, CORPSE_MOVES_HEAD, CORPSE_NESTS,
+    CORPSE_MARKS, CORPSE_MOVES_HEAD, CORPSE_NESTS, CORPSE_GUARDS,
     CORPSE_DIES,
 };
 
@@ -39,6 +39,8 @@ struct path {
     enum act event[ACTS];
     void (*finish)(void);    /* in a victim that was not killed */
     int inside_first, inside_last; /* of lock L, before the first and after the last instruction */
+    const char *prior; /* another victim dies on the path of this name before; NULL: none */
+    int linger_ms; /* the victim stands still for so long before it is killed */
     int c_wants_m; /* C queues for M when the victim is about to be killed, and not for L */
 };
 

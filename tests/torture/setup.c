@@ -53,26 +53,48 @@ static uint32_t choice_named(const char *op, const char *name)
     fail("there is no choice %s=%s", op, name);
 }
 
-int setup_ops(void)
+/* What the core's table says of the slow path. */
+static void look_up_slow_path(void)
+{
+    struct plk_choice_view view;
+
+    if (plk_choice_view(choice_named("lock_spinning", config.slow), &view) != 0)
+        fail("the choice %s has gone", config.slow);
+    config.native = view.protocol == PLK_NATIVE;
+    config.sleeps = !config.native && view.sound && strcmp(config.slow, "yield") != 0;
+}
+
+static int choose_ops(void)
 {
     const char *barrier = config.barrier == PLK_BARRIER_FENCE ? "fence" : "membarrier";
     const char *const names[PLK_OP_COUNT] = {
-        [PLK_OP_cpu_relax] = "pause",          [PLK_OP_unlock_barrier] = barrier,
-        [PLK_OP_lock_spinning] = config.slow,  [PLK_OP_unlock_kick] = "kick",
-        [PLK_OP_vcpu_preempted] = "off",       [PLK_OP_lock_event] = "counters",
+        /* native waiters only spin: more of them than CPUs would take whole time slices */
+        [PLK_OP_cpu_relax] = config.native ? "yield" : "pause",
+        [PLK_OP_unlock_barrier] = config.native ? "off" : barrier,
+        [PLK_OP_lock_spinning] = config.slow,
+        [PLK_OP_unlock_kick] = config.native ? "off" : "kick",
+        [PLK_OP_vcpu_preempted] = "off",
+        [PLK_OP_lock_event] = "counters",
     };
     uint32_t choices[PLK_OP_COUNT], op;
-    int rc = plk_core_register();
 
     for (op = 0; op < PLK_OP_COUNT; op++)
         choices[op] = choice_named(plk_op_name(op), names[op]);
-    if (rc == 0)
-        rc = plk_apply(choices, config.patched);
-    for (op = 0; rc == 0 && op < plk_site_count(); op++) {
-        struct plk_site_row row;
+    return plk_apply(choices, config.patched);
+}
 
-        if (plk_site_at(op, &row) != 0 || (row.status == PLK_SITE_PATCHED) != config.patched)
-            return -EACCES;
+int setup_ops(void)
+{
+    struct plk_site_row row;
+    uint32_t site;
+    int rc = plk_core_register();
+
+    look_up_slow_path();
+    if (rc == 0)
+        rc = choose_ops();
+    for (site = 0; rc == 0 && plk_site_at(site, &row) == 0; site++) {
+        if ((row.status == PLK_SITE_PATCHED) != config.patched)
+            rc = -EACCES;
     }
     stage = mmap(NULL, sizeof(*stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return stage == MAP_FAILED ? -errno : rc;
@@ -82,7 +104,8 @@ int setup_domain(void)
 {
     struct plk_format format = {.vcpus = VCPUS, .cells = LOCKS, .stride = PLK_LINE,
                                 .channels = CHANNELS, .tombs = PLK_TOMB_WINDOW, .entries = 1,
-                                .protocol = PLK_ENLIGHTENED, .barrier = config.barrier};
+                                .protocol = config.native ? PLK_NATIVE : PLK_ENLIGHTENED,
+                                .barrier = config.barrier};
     struct plk_found found;
     int fd, rc, i;
 

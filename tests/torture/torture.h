@@ -48,6 +48,7 @@ enum command {
     DO_PASS_MARK, /* ... and on: the next ticket is abandoned, and marked as being passed */
     DO_PASS_HEAD, /* ... and head has moved past it */
     DO_NEST,      /* queue up, put that wait aside and hold the other lock */
+    DO_GUARD,     /* take the domain mutex and begin to set up a slot */
 };
 
 struct party {
@@ -79,8 +80,9 @@ struct stage {
 };
 
 struct config {
-    char name[64];
     const char *slow; /* lock_spinning's choice */
+    int native;       /* it needs the native protocol */
+    int sleeps;       /* a waiter is asleep once it has spun its budget */
     int patched;
     uint32_t barrier; /* enum plk_barrier */
     int blind;        /* break it: nobody watches over anybody */
@@ -94,8 +96,6 @@ extern struct plk_segment *segment;
 extern struct plk_lock locks[LOCKS]; /* of this process; inherited by those it forks */
 extern struct config config;
 
-static inline uint64_t owner_id(uint32_t lock) { return locks[lock].id; }
-
 /* setup.c */
 int setup_ops(void);       /* once: choose and patch, as the configuration says */
 int setup_domain(void);    /* a fresh domain, in place of the present one */
@@ -107,6 +107,7 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 /* crew.c */
 void serve_orders(int who) __attribute__((noreturn)); /* what a party forked by fork_party does */
 int enter(uint32_t lock); /* acquire and note it in the log; returns the acquisition's rc */
+int queue_and_leave(uint32_t lock); /* 0, or a negative errno */
 void noted(uint32_t lock, int rc);
 void leaving(uint32_t lock);
 void give(int who, enum command command, uint32_t lock);

@@ -328,7 +328,7 @@ static int moment_has_come(enum moment moment, uint32_t nth)
 
     switch (moment) {
     case ASLEEP:
-        return victim.asleep || (waiting && config.slow[0] != 'f' && nth > EXECUTIONS);
+        return victim.asleep || (waiting && !config.sleeps && nth > EXECUTIONS);
     case SPINNING:
         return waiting && nth == 2;
     case BURYING:

@@ -30,6 +30,10 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
 void trial_kill(const struct path *path, const struct trace *trace, const struct point *point,
                 int quickly, struct verdict *verdict);
 
+/* From now on another victim dies at this point of another path before each run; NULL:
+ * none does. */
+void trial_after(const struct path *path, const struct trace *trace, const struct point *point);
+
 /* End victim and corpse, however far they are. */
 void trial_clear_away(void);
 
