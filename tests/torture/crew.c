@@ -12,6 +12,7 @@
 
 #include "hv/futex.h"
 #include "hv/guard.h"
+#include "hv/park.h"
 #include "hv/recovery.h"
 
 #define NS_PER_S 1000000000ull
@@ -234,6 +235,7 @@ void serve_orders(int who)
         wake(&me->answered);
         while (PLK_LOAD_ACQUIRE(&me->order) == done)
             sleep_on(&me->order, done, PLK_FOREVER);
+        plk_watchdog_set(me->watchdog_ns);
         me->rc = carry_out((enum command)me->command, me->lock);
         done++;
     }
@@ -243,12 +245,15 @@ void be_victim(void) { myself = VICTIM; }
 
 /* --------------------------------------------------- the tracer's side of it */
 
+uint64_t crew_watchdog_ns;
+
 void give(int who, enum command command, uint32_t lock)
 {
     struct party *p = &stage->parties[who];
 
     p->command = command;
     p->lock = lock;
+    p->watchdog_ns = crew_watchdog_ns;
     p->rc = 0;
     PLK_STORE_RELEASE(&p->order, p->order + 1);
     wake(&p->order);

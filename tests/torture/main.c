@@ -20,7 +20,7 @@
 #include "hv/futex.h"
 
 #define FINDINGS_MOST 3u /* of one path: each may take all the patience there is */
-#define TRIES 6
+#define TRIES 8
 #define PRIORS 12u      /* deaths before a death: points of the first, */
 #define AFTER_PRIOR 80u /* and of the second for each of those */
 
@@ -204,6 +204,16 @@ static int torture(const struct path *path, unsigned sample)
     return tally.hangs + tally.violations + tally.missed != 0;
 }
 
+/* Every name in it is that of a path. */
+static void check_list(const char *list)
+{
+    char *copy = list != NULL ? strdup(list) : NULL, *name;
+
+    for (name = copy != NULL ? strtok(copy, ",") : NULL; name != NULL; name = strtok(NULL, ","))
+        path_named(name);
+    free(copy);
+}
+
 static int chosen(const char *list, const char *name)
 {
     size_t length = strlen(name);
@@ -217,6 +227,18 @@ static int chosen(const char *list, const char *name)
         at += length;
     }
     return 0;
+}
+
+static enum breakage breakage_named(const char *name)
+{
+    static const char *const names[] = {[BLIND] = "blind", [HELD] = "held", [OWNER] = "owner"};
+    unsigned i;
+
+    for (i = BLIND; i <= OWNER; i++) {
+        if (strcmp(names[i], name) == 0)
+            return (enum breakage)i;
+    }
+    fail("nothing to break is called %s", name);
 }
 
 static void list_paths(void)
@@ -233,7 +255,7 @@ int main(int argc, char **argv)
         {"slow", 1, NULL, 's'},    {"unpatched", 0, NULL, 'u'}, {"fence", 0, NULL, 'f'},
         {"cpu", 1, NULL, 'c'},     {"patience", 1, NULL, 'p'},  {"sample", 1, NULL, 'n'},
         {"paths", 1, NULL, 'P'},   {"list", 0, NULL, 'l'},      {"thread-exit", 1, NULL, 't'},
-        {"blind", 0, NULL, 'b'},   {"amnesia", 0, NULL, 'a'},   {NULL, 0, NULL, 0}};
+        {"break", 1, NULL, 'b'},   {NULL, 0, NULL, 0}};
     struct sigaction alarm_action = {.sa_handler = on_alarm};
     const char *list = NULL;
     unsigned sample = 0, i;
@@ -249,8 +271,7 @@ int main(int argc, char **argv)
         case 'n': sample = (unsigned)atoi(optarg); break;
         case 'P': list = optarg; break;
         case 't': thread_exit_at = strtoull(optarg, NULL, 0); break;
-        case 'b': config.blind = 1; break;
-        case 'a': config.amnesia = 1; break;
+        case 'b': config.breakage = breakage_named(optarg); break;
         case 'l': list_paths(); return 0;
         default: return 2;
         }
@@ -259,6 +280,7 @@ int main(int argc, char **argv)
     rc = setup_ops();
     if (rc != 0)
         fail("can't make the configuration: %d", rc);
+    check_list(list);
     start_over();
     for (i = 0; i < path_count; i++) {
         if (chosen(list, paths[i].name))

@@ -22,8 +22,7 @@
 #define CHANNELS 4u  /* few, so that tickets share them */
 #define SPIN_TURNS 3u
 #define SPIN_NEAR 8u
-#define CREW_WATCHDOG_NS 1000000u
-#define NEVER_NS 3600000000000u /* blind: longer than any patience */
+#define NEVER_NS 3600000000000u /* longer than any patience */
 
 struct stage *stage;
 struct plk_segment *segment;
@@ -150,7 +149,7 @@ pid_t fork_party(int who, void (*body)(void))
         sched_getaffinity(0, sizeof(everywhere), &everywhere);
         pin();
     }
-    plk_watchdog_set(config.blind || who == VICTIM ? NEVER_NS : CREW_WATCHDOG_NS);
+    plk_watchdog_set(NEVER_NS); /* the crew's is set by each order */
     fflush(NULL);
     pid = fork();
     if (pid < 0)

@@ -56,6 +56,7 @@ struct party {
     uint32_t slot; /* of its vCPU; UINT32_MAX: not registered */
     uint32_t order, answered; /* futex words: orders given and carried out */
     uint32_t command, lock;
+    uint64_t watchdog_ns; /* to be used from this order on */
     int32_t rc;
     uint32_t entries; /* times it was inside a lock since the trial began */
 };
@@ -79,14 +80,21 @@ struct stage {
     int32_t victim_rc;
 };
 
+/* What is broken on purpose, to show that it would be noticed. */
+enum breakage {
+    SOUND,
+    BLIND, /* nobody watches over anybody */
+    HELD,  /* the dead's slot does not say that it held anything */
+    OWNER, /* the cell does not say whose it was */
+};
+
 struct config {
     const char *slow; /* lock_spinning's choice */
     int native;       /* it needs the native protocol */
     int sleeps;       /* a waiter is asleep once it has spun its budget */
     int patched;
     uint32_t barrier; /* enum plk_barrier */
-    int blind;        /* break it: nobody watches over anybody */
-    int amnesia;      /* break it: what the dead had announced is lost */
+    enum breakage breakage;
     double patience;  /* s without progress until the crew counts as stuck */
     int cpu;          /* for the tracer and its victims; -1: any */
 };
@@ -110,6 +118,7 @@ int enter(uint32_t lock); /* acquire and note it in the log; returns the acquisi
 int queue_and_leave(uint32_t lock); /* 0, or a negative errno */
 void noted(uint32_t lock, int rc);
 void leaving(uint32_t lock);
+extern uint64_t crew_watchdog_ns; /* for orders given from now on */
 void give(int who, enum command command, uint32_t lock);
 int answered(int who);
 int waits(int who); /* it is queued for a ticket that is not served */

@@ -13,6 +13,12 @@
 
 #define SETTLE_NS 100000000u
 
+/* While a victim is stepped through the whole path, which takes long, nobody should
+ * come and do part of it; who waits for one to be recovered should not wait long. */
+#define RECORD_WATCHDOG_NS 200000000u
+#define CREW_WATCHDOG_NS 1000000u
+#define NEVER_NS 3600000000000u
+
 static enum { IDLE, BUSY, HOLDING } doing[CREW];
 static uint32_t held_by[CREW]; /* which lock, while HOLDING */
 static int frozen[CREW];
@@ -218,6 +224,8 @@ static void reset(const struct path *path)
     corpse_inside = 0;
 }
 
+static void set_watchdog(uint64_t ns) { crew_watchdog_ns = config.breakage == BLIND ? NEVER_NS : ns; }
+
 static void be_patient(void)
 {
     out_of_patience = 0;
@@ -331,13 +339,15 @@ static struct witness look_around(int calm, int dies)
     return seen;
 }
 
-/* What the dead forgot, if recovery is to be shown something that it can't mend. */
-static void forget(void)
+/* Spoil what recovery goes by. */
+static void spoil(unsigned inside)
 {
     struct plk_vcpu *v = victim_vcpu();
 
-    if (config.amnesia && v != NULL)
-        PLK_STORE(&v->pending, 0);
+    if (v != NULL && config.breakage == HELD)
+        PLK_STORE(&v->held, 0);
+    if ((inside >> L & 1) != 0 && config.breakage == OWNER)
+        PLK_STORE(&locks[L].cell->owner, 0);
 }
 
 /* Who was stopped goes on, who holds a lock releases it. */
@@ -405,15 +415,20 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
 {
     struct witness seen;
     enum outcome got;
+    uint32_t entries;
     int status = 0;
 
     *verdict = (struct verdict){.finding = FINE};
+    set_watchdog(RECORD_WATCHDOG_NS);
     if (set_the_stage(path, verdict) != 0)
         return;
+    entries = stage->entries;
     got = trace_record(path, trace);
     seen = look_around(1, 0);
-    if (got == GONE) /* by itself */
+    if (got == GONE) { /* by itself, and others may have noticed */
         seen.expected |= trace->points[trace->count - 1].inside;
+        seen.entries = entries;
+    }
     if (got == ENDED) {
         trace_let_go();
         let_go(verdict); /* it may still wait for them */
@@ -443,6 +458,7 @@ void trial_kill(const struct path *path, const struct trace *trace, const struct
     enum outcome got;
 
     *verdict = (struct verdict){.finding = FINE};
+    set_watchdog(CREW_WATCHDOG_NS);
     if (set_the_stage(path, verdict) != 0)
         return;
     got = trace_to(path, trace, point, quickly);
@@ -456,7 +472,7 @@ void trial_kill(const struct path *path, const struct trace *trace, const struct
     if (got == REACHED && seen.inside != point->inside)
         blame(verdict, VIOLATED, "the victim is inside the locks %#x, and should be inside %#x",
               seen.inside, point->inside);
-    forget();
+    spoil(seen.inside);
     seen.killed_at = plk_now();
     trace_kill();
     conclude(&seen, verdict);
