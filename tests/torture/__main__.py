@@ -11,7 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from torture.harness import CannotRun, Configuration, Finding, Result, build, configurations, run, why_not
+from torture.harness import (
+    BREAKAGES,
+    CannotRun,
+    Configuration,
+    Finding,
+    Result,
+    build,
+    configurations,
+    run,
+    why_not,
+)
 
 HEADINGS = ("configuration", "path", "instructions", "kills", "missed", "hangs", "violations", "s")
 
@@ -27,6 +37,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--configurations", default="", metavar="TEXT", help="those whose names contain it")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="about N points of each path")
     parser.add_argument("--patience", type=float, default=15, metavar="S", help="then somebody is stuck")
+    parser.add_argument("--break", dest="broken", choices=BREAKAGES, help="spoil this, to see it found")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="configurations side by side")
     return parser.parse_args()
 
@@ -43,7 +54,7 @@ def all_results(given: argparse.Namespace, chosen: list[Configuration]) -> list[
         pending = [
             pool.submit(
                 run, configuration, paths=paths, sample=given.sample, patience=given.patience,
-                cpu=cpus[number % len(cpus)], harness=harness,
+                cpu=cpus[number % len(cpus)], harness=harness, broken=given.broken,
             )
             for number, configuration in enumerate(chosen)
         ]  # fmt: skip
@@ -95,7 +106,10 @@ def total(results: list[Result]) -> dict[str, int]:
 
 def main() -> int:
     given = options()
-    reason = why_not()
+    try:
+        reason = why_not()
+    except CannotRun as error:
+        reason = str(error)
     if reason:
         print(f"torture: {reason}", file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,11 @@ CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "torture"
 LAYERS = ("patch", "slow", "hv", "recover")
 """Of the core; what the stress program adds to it is not tortured."""
+
+
+BREAKAGES = ("blind", "held", "owner")
+"""What can be spoilt: nobody watches over anybody; the dead's slot hides that it held anything; the
+cell hides whose it was."""
 
 
 class CannotRun(RuntimeError):
@@ -202,14 +208,14 @@ def run(
     patience: float = 15,
     cpu: int | None = None,
     harness: Path | None = None,
-    extra: Sequence[str] = (),
+    broken: str | None = None,
     user: int | None = None,
 ) -> Result:
     """Torture one configuration; CannotRun.
 
     paths: those alone; sample: about so many points of each path instead of all; patience: seconds
-    without progress until somebody counts as stuck; cpu: for the tracer and its victims; extra: more
-    arguments; user: run as this user.
+    without progress until somebody counts as stuck; cpu: for the tracer and its victims; broken: one of
+    BREAKAGES; user: run as this user.
     """
     harness = harness or build()
     symbols = Symbols(harness)
@@ -217,8 +223,9 @@ def run(
     command += ["--thread-exit", hex(symbols.address("plk_thread_exit"))]
     command += ["--paths", ",".join(paths)] if paths else []
     command += ["--cpu", str(cpu)] if cpu is not None else []
+    command += ["--break", broken] if broken else []
     done = subprocess.run(
-        [*command, *extra], stdin=subprocess.DEVNULL, capture_output=True, text=True, user=user, cwd="/"
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, user=user, cwd="/"
     )
     if done.returncode not in (0, 1):
         raise CannotRun(f"{configuration.name}: exit status {done.returncode}: {done.stderr.strip()}")
@@ -252,8 +259,7 @@ def _take(result: Result, record: list[str], symbols: Symbols) -> None:
 
 
 def why_not() -> str:
-    """Why nothing can be tortured here; "" if it can."""
-    # One of tests/ptracing.py, which every test that traces goes by.
-    from ptracing import why_not as no_ptrace
-
-    return str(no_ptrace())
+    """Why nothing can be tortured here; "" if it can.  CannotRun if that can't even be found out."""
+    if platform.machine() != "x86_64":
+        return f"stepping is written for x86_64, not {platform.machine()}"
+    return _run([str(build()), "--probe"]).strip()

@@ -8,6 +8,8 @@
  *   finding  path, kind, address, nth, asleep, problem; lines of the state follow,
  *            each beginning with |
  *
+ * --list: name and meaning of each path; --probe: why nothing can be traced here, if so.
+ *
  * Exit status: 0: nothing found; 1: something was; 2: could not be done. */
 #include "trial.h"
 
@@ -15,6 +17,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "hv/futex.h"
@@ -229,6 +232,15 @@ static int chosen(const char *list, const char *name)
     return 0;
 }
 
+static int probe(void)
+{
+    const char *reason = trace_why_not();
+
+    if (reason != NULL)
+        printf("%s\n", reason);
+    return 0;
+}
+
 static enum breakage breakage_named(const char *name)
 {
     static const char *const names[] = {[BLIND] = "blind", [HELD] = "held", [OWNER] = "owner"};
@@ -255,7 +267,7 @@ int main(int argc, char **argv)
         {"slow", 1, NULL, 's'},    {"unpatched", 0, NULL, 'u'}, {"fence", 0, NULL, 'f'},
         {"cpu", 1, NULL, 'c'},     {"patience", 1, NULL, 'p'},  {"sample", 1, NULL, 'n'},
         {"paths", 1, NULL, 'P'},   {"list", 0, NULL, 'l'},      {"thread-exit", 1, NULL, 't'},
-        {"break", 1, NULL, 'b'},   {NULL, 0, NULL, 0}};
+        {"break", 1, NULL, 'b'},   {"probe", 0, NULL, 'q'},     {NULL, 0, NULL, 0}};
     struct sigaction alarm_action = {.sa_handler = on_alarm};
     const char *list = NULL;
     unsigned sample = 0, i;
@@ -273,9 +285,11 @@ int main(int argc, char **argv)
         case 't': thread_exit_at = strtoull(optarg, NULL, 0); break;
         case 'b': config.breakage = breakage_named(optarg); break;
         case 'l': list_paths(); return 0;
+        case 'q': return probe();
         default: return 2;
         }
     }
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* and all others die with this process */
     sigaction(SIGALRM, &alarm_action, NULL);
     rc = setup_ops();
     if (rc != 0)

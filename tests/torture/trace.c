@@ -25,6 +25,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if !defined(__x86_64__)
+#error "stepping is written for x86_64: int3, syscall, ret"
+#endif
+
 #define INT3 0xccu
 #define SEEN_ROOM (1u << 16)
 #define STEPS_MOST 2000000u
@@ -124,7 +128,7 @@ static enum outcome await_stop(int may_sleep)
     return WSTOPSIG(status) == SIGTRAP ? REACHED : BROKEN;
 }
 
-static enum outcome resume(enum __ptrace_request how, int may_sleep)
+static enum outcome resume(int how, int may_sleep)
 {
     if (ptrace(how, victim.pid, 0, 0) != 0)
         return GONE;
@@ -193,6 +197,25 @@ static enum outcome step(void)
     else if (victim.through == 0)
         return run_out(is_return(from));
     return REACHED;
+}
+
+const char *trace_why_not(void)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0)
+        _exit(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0 && raise(SIGTRAP) == 0 ? 0 : 1);
+    if (pid < 0 || waitpid(pid, &status, __WALL) != pid)
+        return "no child could be forked";
+    if (!WIFSTOPPED(status))
+        return "a child may not be traced (PTRACE_TRACEME is refused)";
+    ptrace(PTRACE_SINGLESTEP, pid, 0, 0);
+    if (waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status))
+        return "a child can't be stepped through (PTRACE_SINGLESTEP is refused)";
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, __WALL);
+    return NULL;
 }
 
 static int at_end(void) { return is_own(victim.rip) && code_at(victim.rip) == INT3; }

@@ -47,6 +47,9 @@ enum outcome trace_record(const struct path *path, struct trace *trace);
 enum outcome trace_to(const struct path *path, const struct trace *trace, const struct point *point,
                       int quickly);
 
+/* Why victims can't be stepped through here; NULL: they can. */
+const char *trace_why_not(void);
+
 enum outcome trace_begin(void); /* to its first trap: REACHED */
 void trace_let_go(void); /* from its last trap on */
 enum outcome trace_reap(int *status); /* GONE */

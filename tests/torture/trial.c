@@ -371,7 +371,7 @@ static void await_crew(struct verdict *verdict)
         if (doing[who] == BUSY && await(who) != 0)
             blame(verdict, HUNG, "%c waits and nobody serves it", 'A' + who);
         else if (doing[who] == BUSY && stage->parties[who].rc < 0)
-            blame(verdict, VIOLATED, "%c's acquisition failed: %d", 'A' + who, stage->parties[who].rc);
+            blame(verdict, VIOLATED, "%c could not acquire and release: %d", 'A' + who, stage->parties[who].rc);
         doing[who] = IDLE;
     }
 }
