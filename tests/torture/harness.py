@@ -240,11 +240,15 @@ def _records(output: str) -> Iterator[list[str]]:
         yield ["|", line[1:]] if line.startswith("|") else line.split("\t")
 
 
+def _numbers(texts: list[str]) -> tuple[int, int, int, int, int, int, int]:
+    instructions, points, kills, addresses, missed, hangs, violations = map(int, texts)
+    return instructions, points, kills, addresses, missed, hangs, violations
+
+
 def _take(result: Result, record: list[str], symbols: Symbols) -> None:
     kind, *rest = record
     if kind == "path":
-        name, *numbers, seconds = rest
-        result.paths.append(PathResult(name, *map(int, numbers), seconds=float(seconds)))
+        result.paths.append(PathResult(rest[0], *_numbers(rest[1:8]), float(rest[8])))
     elif kind == "finding":
         path, what, address, nth, asleep, problem = rest
         where = symbols.name(int(address, 0)) if int(address, 0) else "the path as a whole"

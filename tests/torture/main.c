@@ -185,7 +185,7 @@ static void go_through_after(const struct path *path, unsigned sample, struct ta
             !in_sample(number++, points, sample != 0 ? 2 : PRIORS, (unsigned)(path - paths)))
             continue;
         trial_after(before, &trace, &trace.points[i]);
-        go_through(path, sample != 0 ? sample / 2 : AFTER_PRIOR, i, tally);
+        go_through(path, sample != 0 ? (sample + 1) / 2 : AFTER_PRIOR, i, tally);
     }
     trial_after(NULL, NULL, NULL);
 }
@@ -234,7 +234,7 @@ static int chosen(const char *list, const char *name)
 
 static int probe(void)
 {
-    const char *reason = trace_why_not();
+    const char *reason = victim_why_not();
 
     if (reason != NULL)
         printf("%s\n", reason);

@@ -127,7 +127,7 @@ const struct path paths[] = {
     {.name = "kick", .meaning = "a release that wakes the next in line",
      .prepare = holding, .begin = {B_WAITS, C_WAITS}, .traced = release, .inside_first = 1},
     {.name = "pass", .meaning = "a release past two abandoned tickets that wakes the third",
-     .prepare = holding, .begin = {A_LEAVES, B_LEAVES, C_WAITS}, .traced = release,
+     .prepare = holding, .begin = {A_LEAVES, B_LEAVES, C_WAITS, C_KEEPS_STILL}, .traced = release,
      .inside_first = 1},
     {.name = "leave", .meaning = "an acquisition that times out",
      .before = {A_HOLDS}, .prepare = seated, .traced = give_up, .rc = -ETIMEDOUT},

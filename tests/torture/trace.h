@@ -2,9 +2,8 @@
 #ifndef TORTURE_TRACE_H
 #define TORTURE_TRACE_H
 
-#include <signal.h>
-
 #include "paths.h"
+#include "victim.h"
 
 /* A place to kill at: before the nth execution of the instruction at `address`, or,
  * asleep, during it. */
@@ -26,14 +25,6 @@ struct trace {
     unsigned addresses;   /* distinct instructions */
 };
 
-enum outcome {
-    REACHED, /* it stands at the point */
-    ENDED,   /* the path was over before */
-    GONE,    /* ... and the process with it */
-    STUCK,   /* no progress within the patience */
-    BROKEN,  /* stopped by a signal that has no place there */
-};
-
 /* Instructions of loops: the first so many executions of each are killed; later
  * ones only if something shared has changed just before, and of those no more
  * than the second figure. */
@@ -47,29 +38,7 @@ enum outcome trace_record(const struct path *path, struct trace *trace);
 enum outcome trace_to(const struct path *path, const struct trace *trace, const struct point *point,
                       int quickly);
 
-/* Why victims can't be stepped through here; NULL: they can. */
-const char *trace_why_not(void);
-
-enum outcome trace_begin(void); /* to its first trap: REACHED */
-void trace_let_go(void); /* from its last trap on */
-enum outcome trace_reap(int *status); /* GONE */
-void trace_kill(void);
-
 /* Whether a run kills there; nth and changed have been noted. */
 int worth_killing(const struct point *point);
-
-/* The victim's slot, if it is online; it is noted in stage->parties then. */
-struct plk_vcpu *victim_vcpu(void);
-
-/* Which locks a party is inside of: owner record valid, and pending cleared. */
-unsigned party_inside(int who, const struct plk_vcpu *v);
-
-int process_sleeps(pid_t pid);
-
-/* The tracer's side of the scripts (trial.c). */
-int play(const enum act *acts);
-
-extern volatile sig_atomic_t out_of_patience;
-extern uint64_t thread_exit_at; /* address of the destructor that unregisters a thread; 0: unknown */
 
 #endif

@@ -10,20 +10,13 @@
 #include <unistd.h>
 
 #include "hv/futex.h"
-
-#define SETTLE_NS 100000000u
+#include "scripts.h"
 
 /* While a victim is stepped through the whole path, which takes long, nobody should
  * come and do part of it; who waits for one to be recovered should not wait long. */
 #define RECORD_WATCHDOG_NS 200000000u
 #define CREW_WATCHDOG_NS 1000000u
 #define NEVER_NS 3600000000000u
-
-static enum { IDLE, BUSY, HOLDING } doing[CREW];
-static uint32_t held_by[CREW]; /* which lock, while HOLDING */
-static int frozen[CREW];
-static uint64_t corpse_died_at;
-static unsigned corpse_inside; /* locks, when it died */
 
 void blame(struct verdict *verdict, enum finding finding, const char *format, ...)
 {
@@ -35,165 +28,6 @@ void blame(struct verdict *verdict, enum finding finding, const char *format, ..
     va_start(rest, format);
     vsnprintf(verdict->problem, sizeof(verdict->problem), format, rest);
     va_end(rest);
-}
-
-/* --------------------------------------------------------------- scripts */
-
-static int do_now(int who, enum command command, uint32_t lock)
-{
-    give(who, command, lock);
-    if (await(who) != 0)
-        return -ETIMEDOUT;
-    return stage->parties[who].rc < 0 ? stage->parties[who].rc : 0;
-}
-
-static int hold(int who, uint32_t lock)
-{
-    doing[who] = HOLDING;
-    held_by[who] = lock;
-    return do_now(who, DO_HOLD, lock);
-}
-
-static int release(int who)
-{
-    doing[who] = IDLE;
-    return do_now(who, DO_RELEASE, held_by[who]);
-}
-
-static void start(int who, enum command command, uint32_t lock)
-{
-    doing[who] = BUSY;
-    give(who, command, lock);
-}
-
-/* In the wait loop; and asleep, where waiters sleep. */
-static int parked(int who)
-{
-    const struct plk_vcpu *v = vcpu_of(who);
-
-    if (!config.sleeps)
-        return 1;
-    return v != NULL && PLK_LOAD_ACQUIRE(&v->channel) != 0 && process_sleeps(stage->parties[who].pid);
-}
-
-static int wait_for(int who, uint32_t lock)
-{
-    uint64_t until = plk_now() + SETTLE_NS;
-    int rc;
-
-    start(who, DO_ENTER, lock);
-    rc = await_waiting(who);
-    while (rc == 0 && !parked(who) && plk_now() < until)
-        sched_yield();
-    return rc;
-}
-
-static int freeze(int who)
-{
-    pid_t pid = stage->parties[who].pid, got;
-    int status;
-
-    frozen[who] = 1;
-    kill(pid, SIGSTOP);
-    while ((got = waitpid(pid, &status, WUNTRACED)) < 0 && errno == EINTR && !out_of_patience)
-        ;
-    return got == pid && WIFSTOPPED(status) ? 0 : -ECHILD;
-}
-
-static void thaw(int who)
-{
-    if (frozen[who])
-        kill(stage->parties[who].pid, SIGCONT);
-    frozen[who] = 0;
-}
-
-static int bear_corpse(void)
-{
-    if (stage->parties[CORPSE].pid == 0) {
-        fork_party(CORPSE, NULL);
-        return await(CORPSE);
-    }
-    return 0;
-}
-
-static void bury_corpse(void)
-{
-    struct party *p = &stage->parties[CORPSE];
-
-    if (p->pid == 0)
-        return;
-    corpse_inside = party_inside(CORPSE, vcpu_of(CORPSE));
-    corpse_died_at = plk_now();
-    kill(p->pid, SIGKILL);
-    while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    p->pid = 0;
-}
-
-static int corpse(enum command command)
-{
-    int rc = bear_corpse();
-
-    return rc != 0 ? rc : do_now(CORPSE, command, L);
-}
-
-static int corpse_waits(void)
-{
-    int rc = bear_corpse();
-
-    if (rc != 0)
-        return rc;
-    give(CORPSE, DO_ENTER, L);
-    return await_waiting(CORPSE);
-}
-
-/* As if nobody but the crew had ever been a vCPU. */
-static void forget_slots(void)
-{
-    uint32_t *used = &segment->header->vcpus_next;
-
-    while (*used > CREW) {
-        --*used;
-        memset(plk_vcpu_at(segment, *used), 0, sizeof(struct plk_vcpu));
-    }
-}
-
-static int perform(enum act act)
-{
-    switch (act) {
-    case A_HOLDS: return hold(A, L);
-    case A_RELEASES: return release(A);
-    case A_RECOVERS: return do_now(A, DO_RECOVER, L);
-    case C_HOLDS_M: return hold(C, M);
-    case C_RELEASES: return release(C);
-    case B_WAITS: return wait_for(B, L);
-    case C_WAITS: return wait_for(C, L);
-    case A_LEAVES: return do_now(A, DO_LEAVE, L);
-    case B_LEAVES: return do_now(B, DO_LEAVE, L);
-    case B_FREEZES: return freeze(B);
-    case CORPSE_HOLDS: return corpse(DO_HOLD);
-    case CORPSE_WAITS: return corpse_waits();
-    case CORPSE_ANNOUNCES: return corpse(DO_ANNOUNCE);
-    case CORPSE_DRAWS: return corpse(DO_DRAW);
-    case CORPSE_HANDS_OVER: return corpse(DO_HAND_OVER);
-    case CORPSE_MARKS: return corpse(DO_PASS_MARK);
-    case CORPSE_MOVES_HEAD: return corpse(DO_PASS_HEAD);
-    case CORPSE_NESTS: return corpse(DO_NEST);
-    case CORPSE_GUARDS: return corpse(DO_GUARD);
-    case CORPSE_DIES: bury_corpse(); return 0;
-    case NEW_SLOT: forget_slots(); return 0;
-    case END: return 0;
-    }
-    return -EINVAL;
-}
-
-int play(const enum act *acts)
-{
-    int rc = 0, i;
-
-    for (i = 0; rc == 0 && i < ACTS && acts[i] != END; i++)
-        rc = perform(acts[i]);
-    return rc;
 }
 
 /* ------------------------------------------------------------ before and after */
@@ -220,8 +54,7 @@ static void reset(const struct path *path)
         doing[who] = IDLE;
         stage->parties[who].entries = 0;
     }
-    corpse_died_at = 0;
-    corpse_inside = 0;
+    corpse_of_run = (struct corpse){0, 0};
 }
 
 static void set_watchdog(uint64_t ns) { crew_watchdog_ns = config.breakage == BLIND ? NEVER_NS : ns; }
@@ -253,7 +86,7 @@ static enum outcome bring_forth(const struct path *path)
 {
     path_of_victim = path;
     fork_party(VICTIM, victim_body);
-    return trace_begin();
+    return victim_begin();
 }
 
 /* Another victim dies at its point of another path, and nobody has noticed yet. */
@@ -268,7 +101,7 @@ static int play_prior(void)
         return -EPROTO;
     PLK_STORE(&segment->header->looked_ns, 0);
     got = trace_to(prior.path, prior.trace, prior.point, 1);
-    trace_kill();
+    victim_kill();
     return got == REACHED || got == ENDED ? 0 : -EPROTO;
 }
 
@@ -285,14 +118,14 @@ static int set_the_stage(const struct path *path, struct verdict *verdict)
     if (rc == 0) {
         if (bring_forth(path) != REACHED) {
             blame(verdict, HUNG, "the victim did not come as far as its path: %d", stage->victim_rc);
-            trace_kill();
+            victim_kill();
             return -1;
         }
         rc = play(path->begin);
     }
     if (rc != 0) {
         blame(verdict, HUNG, "the others did not take their places: %d", rc);
-        trace_kill();
+        victim_kill();
         return -1;
     }
     PLK_STORE(&segment->header->looked_ns, 0); /* whoever looks after the dead now may do so */
@@ -324,10 +157,10 @@ static int gather(const struct path *path)
 static struct witness look_around(int calm, int dies)
 {
     struct witness seen = {.settled = calm, .entries = PLK_LOAD_ACQUIRE(&stage->entries),
-                           .corpse_died_at = corpse_died_at, .corpse_inside = corpse_inside};
+                           .corpse_died_at = corpse_of_run.died_at, .corpse_inside = corpse_of_run.inside};
     unsigned lock;
 
-    if (corpse_died_at != 0)
+    if (corpse_of_run.died_at != 0)
         seen.expected = party_inside(CORPSE, vcpu_of(CORPSE));
     seen.inside = party_inside(VICTIM, victim_vcpu());
     if (dies)
@@ -395,7 +228,7 @@ static void conclude(const struct witness *seen, struct verdict *verdict)
     get_on(verdict);
     if (verdict->finding == HUNG)
         return;
-    if (corpse_died_at == 0)
+    if (corpse_of_run.died_at == 0)
         bury_corpse();
     judge_log(seen, verdict);
     /* An unlock without anybody waiting takes down `slow`. */
@@ -430,14 +263,14 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
         seen.entries = entries;
     }
     if (got == ENDED) {
-        trace_let_go();
+        victim_let_go();
         let_go(verdict); /* it may still wait for them */
-        got = trace_reap(&status) == GONE ? ENDED : STUCK;
+        got = victim_reap(&status) == GONE ? ENDED : STUCK;
     }
     if (got != (path->rc == REFUSES ? GONE : ENDED)) {
         blame(verdict, HUNG, "the victim did not get through its path: %s after %u instructions",
               outcomes[got], trace->count);
-        trace_kill();
+        victim_kill();
     } else if (path->rc != REFUSES && (stage->victim_rc != path->rc || status != 0))
         blame(verdict, VIOLATED, "the path returned %d, and the victim ended with status %#x",
               stage->victim_rc, (unsigned)status);
@@ -474,13 +307,13 @@ void trial_kill(const struct path *path, const struct trace *trace, const struct
               seen.inside, point->inside);
     spoil(seen.inside);
     seen.killed_at = plk_now();
-    trace_kill();
+    victim_kill();
     conclude(&seen, verdict);
 }
 
 void trial_clear_away(void)
 {
-    trace_kill();
+    victim_kill();
     bury_corpse();
     alarm(0);
 }
