@@ -215,19 +215,21 @@ int plk_inspect(int fd, struct plk_found *found)
     return plk_header_read(fd, &header, found);
 }
 
-/* Whoever uses a slot or a name reserves its memory first; a header may lie. */
+/* The creator reserved what all use, and whoever uses a slot or a name reserves its
+ * memory first; but this may be a copy with holes, and a header may lie. */
 static int plk_reserve_used(struct plk_segment *s, const struct plk_header *h)
 {
-    uint32_t vcpus = h->vcpus_next, entries = h->entries_next;
-    int rc;
+    int64_t rc;
 
-    if (vcpus > s->geometry.vcpus || entries > s->geometry.entries ||
+    if (h->vcpus_next > s->geometry.vcpus || h->entries_next > s->geometry.entries ||
         h->cells_next > s->geometry.cells)
         return -PLK_E_CORRUPT;
-    rc = vcpus != 0 ? plk_reserve(s, plk_vcpu_at(s, 0), vcpus * sizeof(struct plk_vcpu)) : 0;
-    if (rc == 0 && entries != 0)
-        rc = plk_reserve(s, plk_entries(s), entries * sizeof(struct plk_entry));
-    return rc;
+    rc = plk_reserve(s, s->base, s->geometry.off_entries);
+    if (rc == 0)
+        rc = plk_slots_ready(s);
+    if (rc >= 0)
+        rc = plk_entries_ready(s);
+    return rc < 0 ? (int)rc : 0;
 }
 
 int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)

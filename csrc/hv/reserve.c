@@ -45,3 +45,32 @@ int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **ce
         PLK_STORE(&s->reserved[page], 1);
     return rc;
 }
+
+/* `said` elements of `each` bytes at `offset`, but not more than `most`. */
+static int64_t plk_ready(struct plk_segment *s, uint32_t said, uint32_t most, uint32_t *ready,
+                         uint64_t offset, size_t each)
+{
+    int rc;
+
+    if (said > most)
+        said = most;
+    if (said > PLK_LOAD(ready)) {
+        rc = plk_reserve(s, s->base + offset, said * each);
+        if (rc != 0)
+            return rc;
+        PLK_STORE(ready, said);
+    }
+    return said;
+}
+
+int64_t plk_slots_ready(struct plk_segment *s)
+{
+    return plk_ready(s, PLK_LOAD_ACQUIRE(&s->header->vcpus_next), s->geometry.vcpus,
+                     &s->slots_ready, s->geometry.off_vcpus, sizeof(struct plk_vcpu));
+}
+
+int64_t plk_entries_ready(struct plk_segment *s)
+{
+    return plk_ready(s, PLK_LOAD_ACQUIRE(&s->header->entries_next), s->geometry.entries,
+                     &s->entries_ready, s->geometry.off_entries, sizeof(struct plk_entry));
+}

@@ -22,6 +22,7 @@ struct plk_segment {
     int32_t released;   /* no handle refers to this structure any more */
     int32_t references; /* of the mapping: seats, and the opener */
     uint8_t *reserved;  /* one byte a page of the cells: its memory is reserved */
+    uint32_t slots_ready, entries_ready; /* so many have their memory reserved */
 };
 
 static inline struct plk_segment *plk_segment_of(struct plk_domain *domain)
