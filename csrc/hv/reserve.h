@@ -24,4 +24,9 @@ int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **ce
 int64_t plk_slots_ready(struct plk_segment *s);
 int64_t plk_entries_ready(struct plk_segment *s);
 
+/* The next run of cells whose memory has ever been written, at or after *index: 1
+ * and [*index, *end); 0: no more; negative errno.  Reading a cell elsewhere would
+ * allocate memory for it. */
+int plk_cells_next(const struct plk_segment *s, uint64_t *index, uint64_t *end);
+
 #endif

@@ -17,6 +17,7 @@
 #include "hv/futex.h"
 #include "hv/guard.h"
 #include "hv/leave.h"
+#include "hv/recovery.h"
 #include "hv/reserve.h"
 #include "hv/vcpu.h"
 #include "hv/view.h"
@@ -47,6 +48,8 @@
     X(nested_wait, WAITS, EINTR)                                    \
     X(unlock, EPERM)                                                \
     X(watch, 0)                                                     \
+    X(recover, GUARD)                                               \
+    X(mark_consistent, EPERM)                                       \
     X(crowded, 0)                                                   \
     X(retire, EBUSY)                                                \
     X(format, EINVAL, ENOSPC, ENOMEM, EFBIG, EIO)
@@ -240,7 +243,7 @@ static int64_t wait_and_leave(struct plk_lock *lock, int depth)
                     other = lock;
                 about_to_wait(other);
                 rc = (int)wait_and_leave(other, depth - 1);
-                if (rc == 0)
+                if (rc >= 0)
                     result(T_unlock, plk_unlock(other));
                 about_to_wait(lock);
                 first_ticket = old_ticket = w.ticket;
@@ -273,7 +276,9 @@ static void use_a_lock(void)
     case 4: case 5: result(T_unlock, plk_unlock(lock)); return;
     default: rc = result(T_acquire_until, plk_acquire_until(lock, soon())); break;
     }
-    if (rc == 0 && !one_in(3)) {
+    if (rc == PLK_OWNER_DIED && one_in(2))
+        result(T_mark_consistent, plk_mark_consistent(lock));
+    if (rc >= 0 && !one_in(3)) {
         about_to_wait(lock);
         result(T_unlock, plk_unlock(lock));
     }
@@ -380,7 +385,12 @@ static void call_something(void)
     case 5: result(T_cell_new, plk_cell_new(segment)); break;
     case 6: result(T_cell_free, plk_cell_free(segment, an_index(world.geometry.cells))); break;
     case 7: enroll(); break;
-    case 8: result(T_crowded, plk_crowded(&segment->face)); break;
+    case 8:
+        if (one_in(8))
+            result(T_crowded, plk_crowded(&segment->face));
+        else
+            result(T_recover, plk_recover(segment));
+        break;
     case 9:
         if (locks[0].cell != NULL && world.enrolled) {
             w = (struct plk_wait){.lock = &locks[0], .seat = plk_seat_even_closed(&segment->face),
