@@ -18,6 +18,7 @@
 
 #include "hv/guard.h"
 #include "hv/reserve.h"
+#include "hv/robust.h"
 #include "hv/vcpu.h"
 #include "recover/life.h"
 
@@ -137,7 +138,6 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
 {
     struct plk_geometry g = h->geometry;
     unsigned char boot[16];
-    pthread_mutex_t fresh;
 
     memset(found, 0, sizeof(*found));
     found->magic = h->magic;
@@ -180,14 +180,8 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
     if (memcmp(boot, plk_no_boot, sizeof(boot)) != 0 &&
         memcmp(h->boot, plk_no_boot, sizeof(boot)) != 0 && memcmp(boot, h->boot, sizeof(boot)) != 0)
         return -PLK_E_BOOT;
-    /* A mutex of another kind would make the C library do what we never asked. */
-    if (plk_robust_init(&fresh) == 0) {
-#if defined(__GLIBC__)
-        if (fresh.__data.__kind != h->guard.mutex.__data.__kind)
-            return -PLK_E_CORRUPT;
-#endif
-        pthread_mutex_destroy(&fresh);
-    }
+    if (!plk_robust_sound(&h->guard.mutex))
+        return -PLK_E_CORRUPT;
     return 0;
 }
 
@@ -303,8 +297,12 @@ static int plk_reset_cells(struct plk_segment *s)
 int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
 {
     const struct plk_geometry *g = &s->geometry;
-    uint32_t i, used = s->header->vcpus_next;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
     int rc;
+
+    if (used < 0)
+        return (int)used;
 
     /* Nobody is left who could hold the guard, whatever its word says. */
     memset(&s->header->guard, 0, sizeof(s->header->guard));
@@ -314,7 +312,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
     if (rc != 0)
         return rc;
     plk_guard_clean(s);
-    for (i = 0; i < used && i < g->vcpus; i++) {
+    for (i = 0; i < used; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
         v->pending = v->held = v->depth = v->burying = v->channel = 0;

@@ -37,6 +37,16 @@ static inline struct plk_vcpu *plk_vcpu_at(const struct plk_segment *s, uint64_t
     return (struct plk_vcpu *)(s->base + s->geometry.off_vcpus) + index;
 }
 
+/* How many slots may be looked at: those that have been used once, as far as their
+ * memory was there when plk_slots_ready (hv/reserve.h) was last called.  Whoever must
+ * see them all calls that first, with the domain mutex held. */
+static inline uint32_t plk_slots(const struct plk_segment *s)
+{
+    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next), ready = PLK_LOAD(&s->slots_ready);
+
+    return used < ready ? used : ready;
+}
+
 static inline struct plk_cell *plk_cell_at(const struct plk_segment *s, uint64_t index)
 {
     if (index >= s->geometry.cells)
