@@ -17,10 +17,11 @@
  * (poisoned), undefined behaviour, results that no caller expects, waits that do
  * not end, and memory, mappings or descriptors that remain.
  *
- * Out of scope, because no check can help: the list pointers inside a robust mutex
- * that this thread holds (its life word, and the guard while it is held).  The C
- * library follows them.  Whoever can write to a segment can so make its users write
- * where they did not mean to; it is why a segment belongs to one user. */
+ * Out of scope, because no check can help: the links in a robust mutex that this
+ * thread holds (its life word, and the guard while it is held), which the C library
+ * follows, and the kind of one between the check and the call: csrc/hv/robust.h.  And
+ * who waits in a queue that others have destroyed may wait for ever; after a while the
+ * fuzzer lets his turn come. */
 #ifndef SANITIZE_FUZZ_H
 #define SANITIZE_FUZZ_H
 
@@ -74,6 +75,7 @@ struct world {
     int enrolled;      /* this thread is a vCPU of it */
     uint32_t slot;     /* its index */
     int guarded;       /* this thread holds the domain's mutex */
+    int locking;       /* it is just about to lock it */
     int mapped;        /* mappings that exist */
     uint64_t cell;     /* which the present call is about, or UINT64_MAX */
     void (*mend)(void); /* ends a wait that nothing else will */
@@ -100,6 +102,7 @@ uint32_t nonexistent_tid(void);
 /* ----------------------------------------------------------------- targets */
 
 void execute(void); /* one input */
+void note_the_seat(void); /* sets world.enrolled and world.slot */
 int targets_report(int demand); /* prints the counts; nonzero: one of them was never reached */
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "hv/guard.h"
+#include "recover/life.h"
 
 struct field {
     const char *name;
@@ -18,6 +19,9 @@ struct field {
 
 #define FIELD(type, member, special) \
     {#member, offsetof(struct type, member), sizeof(((struct type *)0)->member), special}
+#define MUTEX(type, mutex) \
+    FIELD(type, mutex.__data.__kind, NULL), FIELD(type, mutex.__data.__owner, a_life), \
+    FIELD(type, mutex.__data.__count, NULL)
 #define FIELDS(table) (uint32_t)(sizeof(table) / sizeof(table[0]))
 
 /* Larger than any that Linux gives (PID_MAX_LIMIT), smaller than FUTEX_TID_MASK. */
@@ -114,6 +118,7 @@ static const struct field living_fields[] = {
     FIELD(plk_header, vcpus_next, NULL), FIELD(plk_header, entries_next, NULL),
     FIELD(plk_header, tombs_live, NULL), FIELD(plk_header, tombs_version, NULL),
     FIELD(plk_header, service_vcpu, NULL), {"guard word", offsetof(struct plk_header, guard) + PLK_LIFE_WORD, 4, a_life},
+    MUTEX(plk_header, guard.mutex),
 };
 static const struct field cell_fields[] = {
     FIELD(plk_cell, tail, a_ticket), FIELD(plk_cell, head, a_ticket), FIELD(plk_cell, owner, an_owner),
@@ -128,7 +133,8 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, depth, a_small_number), FIELD(plk_vcpu, outer[0].cell, an_id),
     FIELD(plk_vcpu, outer[0].ticket, a_pending_ticket), FIELD(plk_vcpu, outer[6].cell, an_id),
     FIELD(plk_vcpu, events[3], NULL), {"life word", offsetof(struct plk_vcpu, life) + PLK_LIFE_WORD, 4, a_life},
-    FIELD(plk_vcpu, pid, NULL), FIELD(plk_vcpu, tid, NULL),
+    FIELD(plk_vcpu, pid, NULL), FIELD(plk_vcpu, tid, NULL), FIELD(plk_vcpu, burying, NULL),
+    FIELD(plk_vcpu, shifts, NULL), MUTEX(plk_vcpu, life.mutex),
 };
 static const struct field entry_fields[] = {
     FIELD(plk_entry, state, a_small_number), FIELD(plk_entry, hash, NULL), FIELD(plk_entry, cell, NULL),
@@ -138,15 +144,24 @@ static const struct field channel_fields[] = {
     FIELD(plk_channel, seq, NULL), FIELD(plk_channel, parked, a_small_number),
 };
 
-/* The C library follows these; see fuzz.h. */
+static int meets(uint64_t offset, uint64_t size, uint64_t from, uint64_t length)
+{
+    return offset < from + length && offset + size > from;
+}
+
+/* The links of a mutex that this thread holds, and the kind of one that it is just
+ * locking: see fuzz.h. */
 static int out_of_scope(uint64_t offset, uint64_t size)
 {
-    uint64_t guard = offsetof(struct plk_header, guard);
-    uint64_t life = world.geometry.off_vcpus + world.slot * sizeof(struct plk_vcpu) +
-                    offsetof(struct plk_vcpu, life);
+    const uint64_t kind = offsetof(pthread_mutex_t, __data.__kind);
+    const uint64_t links = offsetof(pthread_mutex_t, __data.__list), length = sizeof(pthread_mutex_t) - links;
+    uint64_t guard = offsetof(struct plk_header, guard), life;
 
-    return (world.enrolled && offset < life + sizeof(pthread_mutex_t) && offset + size > life) ||
-           (world.guarded && offset < guard + sizeof(pthread_mutex_t) && offset + size > guard);
+    note_the_seat();
+    life = world.geometry.off_vcpus + world.slot * sizeof(struct plk_vcpu) + offsetof(struct plk_vcpu, life);
+    return (world.enrolled && meets(offset, size, life + links, length)) ||
+           (world.guarded && meets(offset, size, guard + links, length)) ||
+           (world.locking && meets(offset, size, guard + kind, sizeof(int)));
 }
 
 static int overwrite(uint64_t offset, const void *value, size_t size)

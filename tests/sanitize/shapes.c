@@ -11,7 +11,9 @@
 #include "hv/attach.h"
 #include "hv/directory.h"
 #include "hv/guard.h"
+#include "recover/life.h"
 #include "hv/reserve.h"
+#include "hv/robust.h"
 #include "hv/vcpu.h"
 
 static const char *const names[] = {"a", "orders", "bills", "n\xc3\xa4me", "x"};

@@ -48,7 +48,7 @@
     X(nested_wait, WAITS, EINTR)                                    \
     X(unlock, EPERM)                                                \
     X(watch, 0)                                                     \
-    X(recover, GUARD)                                               \
+    X(recover, ENOSPC, GUARD)                                             \
     X(mark_consistent, EPERM)                                       \
     X(crowded, 0)                                                   \
     X(retire, EBUSY)                                                \
@@ -197,7 +197,9 @@ static uint64_t first_ticket, old_ticket;
 /* What ends a wait in a queue that others have destroyed: its turn comes. */
 static void turn_comes(void)
 {
-    uint64_t turn = world.pauses & 1 ? first_ticket : old_ticket;
+    /* The last, because a ticket PLK_NO_TICKET is taken for none, and the next drawn. */
+    const uint64_t turns[] = {first_ticket, old_ticket, first_ticket + 1};
+    uint64_t turn = turns[world.pauses % 3];
     uint64_t base = world.geometry.off_cells + world.cell * world.geometry.stride, none = 0;
 
     world_write(base + offsetof(struct plk_cell, head), &turn, sizeof(turn));
@@ -259,34 +261,9 @@ static int64_t wait_and_leave(struct plk_lock *lock, int depth)
     }
 }
 
-static void use_a_lock(void)
+void note_the_seat(void)
 {
-    struct plk_lock *lock = &locks[below(3)];
-    uint32_t index = an_index(world.geometry.cells);
-    int64_t rc;
-
-    if (lock->cell == NULL && result(T_cell_bind, plk_cell_bind(lock, &segment->face, index)) != 0)
-        return;
-    about_to_wait(lock);
-    switch (below(8)) {
-    case 0: rc = result(T_trylock, plk_trylock(lock)); break;
-    case 1: rc = result(T_acquire, plk_acquire(lock)); break;
-    case 2: rc = result(T_wait_and_leave, wait_and_leave(lock, 0)); break;
-    case 3: rc = result(T_nested_wait, wait_and_leave(lock, 2)); break;
-    case 4: case 5: result(T_unlock, plk_unlock(lock)); return;
-    default: rc = result(T_acquire_until, plk_acquire_until(lock, soon())); break;
-    }
-    if (rc == PLK_OWNER_DIED && one_in(2))
-        result(T_mark_consistent, plk_mark_consistent(lock));
-    if (rc >= 0 && !one_in(3)) {
-        about_to_wait(lock);
-        result(T_unlock, plk_unlock(lock));
-    }
-}
-
-static void note_the_seat(void)
-{
-    struct plk_seat *seat = plk_seat_even_closed(&segment->face);
+    struct plk_seat *seat = segment != NULL ? plk_seat_even_closed(&segment->face) : NULL;
 
     world.enrolled = seat != NULL;
     if (seat != NULL)
@@ -300,6 +277,37 @@ static void enroll(void)
     if (result(T_enroll, plk_enroll(&segment->face, &seat)) == 0 &&
         (seat->vcpu == NULL || seat->tag == 0 || seat->tag > segment->geometry.vcpus))
         fail("a seat with tag %llu", (unsigned long long)seat->tag);
+    note_the_seat();
+}
+
+static void use_a_lock(void)
+{
+    struct plk_lock *lock = &locks[below(3)];
+    uint32_t index = an_index(world.geometry.cells);
+    uint32_t way = below(8);
+    int64_t rc;
+
+    if (way >= 5 && !world.enrolled) /* before its ticket is known, a wait can't be mended */
+        enroll();
+    if (way >= 5 && !world.enrolled)
+        return;
+    if (lock->cell == NULL && result(T_cell_bind, plk_cell_bind(lock, &segment->face, index)) != 0)
+        return;
+    about_to_wait(lock);
+    switch (way) {
+    case 0: rc = result(T_trylock, plk_trylock(lock)); break;
+    case 1: case 2: result(T_unlock, plk_unlock(lock)); return;
+    case 5: rc = result(T_acquire, plk_acquire(lock)); break;
+    case 6: rc = result(T_wait_and_leave, wait_and_leave(lock, 0)); break;
+    case 7: rc = result(T_nested_wait, wait_and_leave(lock, 2)); break;
+    default: rc = result(T_acquire_until, plk_acquire_until(lock, soon())); break;
+    }
+    if (rc == PLK_OWNER_DIED && one_in(2))
+        result(T_mark_consistent, plk_mark_consistent(lock));
+    if (rc >= 0 && !one_in(3)) {
+        about_to_wait(lock);
+        result(T_unlock, plk_unlock(lock));
+    }
 }
 
 /* ------------------------------------------------------------------- life */
@@ -313,7 +321,7 @@ static void lose_the_descriptor(void)
     close(other);
 }
 
-static void detach(void)
+static void detach(int close_first)
 {
     struct plk_seat *seat = plk_seat_even_closed(&segment->face);
     int fd = segment->fd, lost = !plk_fd_is_ours(segment);
@@ -325,7 +333,7 @@ static void detach(void)
         seat->vcpu->held = seat->vcpu->depth = 0;
         seat->vcpu->pending = 0;
     }
-    if (one_in(2) && !segment->closed && result(T_retire, plk_retire_all(&segment->face)) == 0)
+    if (close_first && result(T_retire, plk_retire_all(&segment->face)) == 0)
         plk_segment_put(segment);
     plk_segment_discard(&segment);
     world.enrolled = 0;
@@ -338,13 +346,13 @@ static void detach(void)
 
 static void format(void)
 {
-    struct plk_format f = {1 + below(70000), 1 + below(3000), one_in(2) ? 32 : 64, 1u << below(22),
-                           1u << below(26), below(300), below(4), below(4), below(2), "futex"};
+    struct plk_format f = {1 + below(70000), 1 + below(3000), 32u << below(2), 1u << below(10),
+                           32u << below(10), below(300), 1 + below(2), 1 + below(2), below(2), "futex"};
+    uint32_t *const fields[] = {&f.vcpus, &f.cells, &f.stride, &f.channels, &f.tombs, &f.entries,
+                                &f.protocol, &f.barrier};
 
-    if (one_in(4))
-        f.cells = (uint32_t)take(4);
-    if (one_in(8))
-        f.stride = below(100);
+    if (one_in(2))
+        *fields[below(8)] = one_in(2) ? (uint32_t)take(4) : 1u << below(32);
     world_resize(0);
     result(T_format, plk_format(world.fd, &f));
 }
@@ -356,7 +364,6 @@ static void attach(void)
     int64_t rc;
 
     result(T_inspect, plk_inspect(fd, &found));
-    segment = NULL;
     rc = result(T_attach, plk_attach(fd, &segment, &found));
     if (rc != 0) {
         close(fd);
@@ -417,7 +424,7 @@ static void call_something(void)
 void execute(void)
 {
     const struct shape *shape = &shapes[below(shape_count)];
-    uint32_t n = below(6), steps = 0;
+    uint32_t n = below(6), steps = 0, close_first = below(2);
 
     SAY("shape %s\n", shape->name);
     world_load(shape);
@@ -442,5 +449,5 @@ void execute(void)
             mutate_living();
         call_something();
     }
-    detach();
+    detach((int)close_first);
 }
