@@ -64,13 +64,6 @@
 
 #define PLK_ORPHAN_TRIES 100
 
-static uint32_t plk_slots(const struct plk_segment *s)
-{
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next);
-
-    return used < s->geometry.vcpus ? used : s->geometry.vcpus;
-}
-
 /* A cell that the segment names: its memory may not be there, its number may lie. */
 static struct plk_cell *plk_cell_named(struct plk_segment *s, uint64_t id)
 {
@@ -254,10 +247,16 @@ int plk_recover_vcpu(struct plk_segment *s, uint32_t index)
 int plk_recover(struct plk_segment *s)
 {
     int rc = plk_guard_lock(s), count = 0;
+    int64_t slots;
     uint32_t i;
 
     if (rc != 0)
         return rc;
+    slots = plk_slots_ready(s);
+    if (slots < 0) {
+        plk_guard_unlock(s);
+        return (int)slots;
+    }
     for (i = 0; i < plk_slots(s); i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
@@ -287,9 +286,10 @@ static int plk_look_due(struct plk_segment *s)
            __atomic_compare_exchange_n(looked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-static int plk_anybody_dirty(const struct plk_segment *s)
+static int plk_anybody_dirty(struct plk_segment *s)
 {
-    uint32_t used = plk_slots(s), i;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
 
     for (i = 0; i < used; i++) {
         if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
@@ -320,11 +320,13 @@ static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w)
         return;
     if (plk_guard_trylock(s) != 0)
         return; /* who has it recovers, or will be done soon; or died, and the next look gets it */
-    for (i = 0; i < plk_slots(s); i++) {
-        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-            plk_recover_vcpu(s, i);
+    if (plk_slots_ready(s) >= 0) {
+        for (i = 0; i < plk_slots(s); i++) {
+            if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
+                plk_recover_vcpu(s, i);
+        }
+        plk_look_after_head(s, w);
     }
-    plk_look_after_head(s, w);
     plk_guard_unlock(s);
 }
 
@@ -332,9 +334,10 @@ static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w)
 static int plk_holder_lives(struct plk_segment *s, const struct plk_cell *cell, uint64_t head)
 {
     uint64_t owner = PLK_LOAD(&cell->owner);
-    const struct plk_vcpu *v = plk_vcpu_at(s, PLK_OWNER_VCPU(owner));
+    uint32_t index = PLK_OWNER_VCPU(owner);
 
-    return PLK_OWNER_VALID(owner, head) && v != NULL && plk_life_of(v) == PLK_LIFE_ALIVE;
+    return PLK_OWNER_VALID(owner, head) && index < plk_slots(s) &&
+           plk_life_of(plk_vcpu_at(s, index)) == PLK_LIFE_ALIVE;
 }
 
 void plk_watch(struct plk_wait *w)

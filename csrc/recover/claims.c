@@ -87,9 +87,9 @@ static int plk_look_at_slot(const struct plk_vcpu *v, uint64_t id, struct plk_si
 
 static void plk_look_at_slots(struct plk_segment *s, uint64_t id, struct plk_sighting *seen)
 {
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next), i;
+    uint32_t used = plk_slots(s), i;
 
-    for (i = 0; i < used && i < s->geometry.vcpus; i++)
+    for (i = 0; i < used; i++)
         seen->window |= plk_look_at_slot(plk_vcpu_at(s, i), id, seen);
 }
 
