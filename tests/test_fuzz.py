@@ -93,11 +93,11 @@ PLANTS = {
 def test_it_bites(plant: Plant, tmp_path: Path) -> None:
     """Without one of the checks it fails soon, and what it has found can be seen again."""
     program = build.program(build.FUZZ, (plant,))
-    done = run(program, "--executions", EXECUTIONS, "--seconds", 60, "--patience", 5, "--save", tmp_path)
+    done = run(program, "--executions", EXECUTIONS, "--seconds", 60, "--patience", 3, "--save", tmp_path)
     assert done.returncode != 0, done.stdout
     (failed,) = tmp_path.iterdir()
     assert f"its input is in {failed}" in done.stderr
-    again = run(program, "--patience", 5, "--replay", failed)
+    again = run(program, "--patience", 3, "--replay", failed)
     assert again.returncode != 0, again.stdout
     healthy = run(build.program(build.FUZZ), "--replay", failed)
     assert healthy.returncode == 0 and "nothing failed" in healthy.stdout, healthy.stderr

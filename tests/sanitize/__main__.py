@@ -43,9 +43,7 @@ def tsan(arguments: argparse.Namespace) -> int:
     """Run the threaded program in each of its ways; nonzero if a race was reported."""
     program = build.program(build.TSAN)
     for way in ("futex", "yield", "native"):
-        code = subprocess.run(
-            [program, way, str(arguments.seconds)], env=os.environ | {"TSAN_OPTIONS": build.TSAN_OPTIONS}
-        ).returncode
+        code = subprocess.run([program, way, str(arguments.seconds)], env=build.tsan_environment()).returncode
         if code:
             return code
     return 0
