@@ -172,12 +172,18 @@ static void look_around(struct dice *d)
 static void die(struct dice *d, unsigned i)
 {
     struct plk_wait w;
+    int rc;
 
     if (roll(d, 2) == 0) {
         inside(i, plk_acquire(&locks[i]));
         __tsan_release(&deaths[i]);
-    } else if (plk_take(&locks[i], &w) == 0) /* entered, but does nothing there */
-        __tsan_release(&deaths[i]);
+    } else {
+        rc = plk_take(&locks[i], &w);
+        if (rc == 0) /* entered, but does nothing there */
+            __tsan_release(&deaths[i]);
+        else if (roll(d, 2) == 0)
+            must(plk_nest(&w) == 0, "the wait can't be kept");
+    }
     ADD(&died, 1);
 }
 

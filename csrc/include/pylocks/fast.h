@@ -116,7 +116,7 @@ PLK_INLINE struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
 /* Announce an acquisition before it touches the queue. */
 PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 {
-    PLK_RECORD(PLK_STORE(&me->held, me->held + 1));
+    PLK_RECORD(PLK_STORE(&me->held, PLK_LOAD(&me->held) + 1));
     PLK_RECORD(PLK_STORE(&me->ticket, PLK_NO_TICKET));
     PLK_RECORD(PLK_STORE_RELEASE(&me->pending, id)); /* [D1] after ticket: see the table in layout.h */
 }
@@ -227,7 +227,7 @@ PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
     /* head never passes tail: if tail is still t, so is head. */
     if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
         PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0));
-        PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
+        PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
         return -EBUSY;
     }
     PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
@@ -307,7 +307,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_unlock_slow(lock, seat, t + 1);
-    PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
+    PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
     return 0;
 }
 
