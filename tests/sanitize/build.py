@@ -6,6 +6,7 @@ are kept under a name made from everything that went into them.  Nothing but a C
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -114,14 +115,14 @@ def why_not(sanitizer: tuple[str, ...]) -> str:
 
 def program(what: Program, plants: tuple[Plant, ...] = ()) -> Path:
     """The compiled program, with these faults planted; CompilerError."""
-    common = (*compiler(), *FLAGS, *what.sanitizer)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    common = (*compiler(), *FLAGS, *what.sanitizer, f"-I{_public(plants)}", f"-I{CSRC}")
     headers = _digest(repr(common).encode(), *(path.read_bytes() for path in _headers()))
     jobs = []
     for path in core_sources():
         name = path.relative_to(CSRC).as_posix()
         jobs.append((path, _planted(path, name, plants), (*common, *what.core_only)))
     jobs += [(HERE / source, (HERE / source).read_text(), common) for source in what.sources]
-    CACHE.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda job: _object(*job, headers), jobs))
     wraps = [f"-Wl,--wrap={function}" for function in what.wrapped]
@@ -134,6 +135,27 @@ def program(what: Program, plants: tuple[Plant, ...] = ()) -> Path:
 def core_sources() -> list[Path]:
     """The core's C files."""
     return sorted(path for layer in LAYERS for path in (CSRC / layer).glob("*.c"))
+
+
+def _public(plants: tuple[Plant, ...]) -> Path:
+    """The public headers, or a copy of them in which something is planted."""
+    include = CSRC / "include"
+    planted = {
+        path.relative_to(include): _planted(path, path.relative_to(CSRC).as_posix(), plants)
+        for path in include.rglob("*.h")
+    }
+    if all(text == (include / path).read_text() for path, text in planted.items()):
+        return include
+    made = CACHE / f"include-{_digest(repr(sorted(planted.items())).encode())}"
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            draft = Path(scratch, "include")
+            for path, text in planted.items():
+                (draft / path).parent.mkdir(parents=True, exist_ok=True)
+                (draft / path).write_text(text)
+            with contextlib.suppress(OSError):  # somebody was quicker
+                draft.replace(made)
+    return made
 
 
 def _headers() -> list[Path]:
@@ -156,8 +178,7 @@ def _object(path: Path, text: str, command: tuple[str, ...], headers: str) -> Pa
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             source = Path(scratch, path.name)
             source.write_text(f'#line 1 "{path.relative_to(ROOT)}"\n{text}')
-            includes = [f"-I{path.parent}", f"-I{CSRC}", f"-I{CSRC / 'include'}"]
-            _into(made, [*command, *includes, "-c", str(source)])
+            _into(made, [*command, f"-I{path.parent}", "-c", str(source)])
     return made
 
 
