@@ -110,7 +110,7 @@ static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
     plk_seat_clear(seat);
     /* Ending while holding: leave the slot to recovery, as for any death; the
      * kernel marks the life word when the thread is gone. */
-    if (v->held != 0 || v->pending != 0 || v->depth != 0) {
+    if (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 || PLK_LOAD(&v->depth) != 0) {
         plk_stray_add(s, v);
         return;
     }
@@ -395,16 +395,19 @@ static int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
     int rc;
 
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
-    v->pending = 0;
-    v->ticket = PLK_NO_TICKET;
-    v->held = v->depth = v->burying = v->channel = v->cpu = 0;
-    v->wait_since = 0;
-    v->generation++;
-    v->pid = who->pid;
-    v->tid = who->tid;
-    v->start_time = who->start_time;
-    v->pid_ns = who->pid_ns;
-    memset(&v->life, 0, sizeof(v->life));
+    PLK_STORE(&v->pending, 0);
+    PLK_STORE(&v->ticket, PLK_NO_TICKET);
+    PLK_STORE(&v->held, 0);
+    PLK_STORE(&v->depth, 0);
+    PLK_STORE(&v->burying, 0);
+    PLK_STORE(&v->channel, 0);
+    PLK_STORE(&v->cpu, 0);
+    PLK_STORE(&v->wait_since, 0);
+    PLK_STORE(&v->generation, PLK_LOAD(&v->generation) + 1);
+    PLK_STORE(&v->pid, who->pid);
+    PLK_STORE(&v->tid, who->tid);
+    PLK_STORE(&v->start_time, who->start_time);
+    PLK_STORE(&v->pid_ns, who->pid_ns);
     rc = plk_robust_init(&v->life.mutex);
     if (rc == 0)
         rc = -pthread_mutex_lock(&v->life.mutex);

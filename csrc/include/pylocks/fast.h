@@ -118,7 +118,7 @@ PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 {
     PLK_RECORD(PLK_STORE(&me->ticket, PLK_NO_TICKET));
     /* [D1] after ticket: see the table in layout.h */
-    PLK_RECORD(PLK_STORE_RELEASE(&me->pending_held, PLK_PENDING_HELD(id, me->held + 1)));
+    PLK_RECORD(PLK_STORE_RELEASE(&me->pending_held, PLK_PENDING_HELD(id, PLK_LOAD(&me->held) + 1)));
 }
 
 /* Ticket t is served and mine: become the owner. */
@@ -228,7 +228,7 @@ PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
     /* head never passes tail: if tail is still t, so is head. */
     if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
         PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0));
-        PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
+        PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
         return -EBUSY;
     }
     plk_enter(cell, me, seat->tag, t);
@@ -307,7 +307,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_unlock_slow(lock, seat, t + 1);
-    PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
+    PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
     return 0;
 }
 
