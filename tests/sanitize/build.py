@@ -59,9 +59,7 @@ FUZZ = Program(
 )  # fmt: skip
 
 # Of fences the thread sanitizer knows nothing, about which GCC warns.
-TSAN = Program(
-    "tsan", ("tsan.c",), ("-fsanitize=thread", *NO_FENCE_WARNING), wrapped=("pthread_key_create",)
-)
+TSAN = Program("tsan", ("tsan.c",), ("-fsanitize=thread", *NO_FENCE_WARNING), wrapped=("pthread_key_create",))
 
 SUPPRESSED = "race:plk_robust_init\n"
 """The C library initialises a life word by plain stores while others look whether it is locked; until
