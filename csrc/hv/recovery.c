@@ -185,8 +185,11 @@ static void plk_recover_cells(struct plk_segment *s, struct plk_vcpu *dead, uint
 {
     for (; from < end; from++) {
         struct plk_cell *cell = plk_cell_at(s, from);
-        uint64_t owner = cell != NULL ? PLK_LOAD_ACQUIRE(&cell->owner) : 0;
+        uint64_t owner;
 
+        if (cell == NULL)
+            return;
+        owner = PLK_LOAD_ACQUIRE(&cell->owner);
         if ((owner & 0xffffu) == tag)
             plk_recover_owned(s, dead, cell, from + 1, owner);
     }

@@ -97,7 +97,7 @@ def compiler() -> tuple[str, ...]:
     return tuple(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def why_not(sanitizer: tuple[str, ...]) -> str:
     """Why programs with this sanitizer can't be made or run here; "" if they can."""
     with tempfile.TemporaryDirectory() as scratch:
