@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+CORRUPT = 1007
+"""PLK_E_CORRUPT of csrc/hv/attach.h, beyond the range of errno."""
+
+
 class PylocksError(Exception):
     """Base of all errors that pylocks raises of its own accord."""
 
@@ -114,15 +118,18 @@ class AlreadyOwnerError(PylocksError, RuntimeError):
     """acquire() by the thread that holds the lock, or that a signal handler interrupted waiting for it."""
 
 
+# One for each acquisition, and not for each line of code that acquires: every death is another one.
+# At the end of the list, so that any filter of the program's own comes first.
+warnings.simplefilter("always", OwnerDiedWarning, append=True)
+
+
 def owner_died(domain: Domain, index: int, refuse: bool) -> None:
     """Tell who has just acquired the lock that a thread died inside; OwnerDiedError if refused."""
     where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
     text = f"a thread died while it held {where}: what it protects may be half-done"
     if refuse:
         raise OwnerDiedError(f"{text}. Enter with `with lock.repair():` and put it in order.")
-    warnings.warn(
-        f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2
-    )
+    warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
 
 
 def lock_error(code: int, domain: Domain, index: int) -> Exception:
@@ -154,4 +161,6 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
             f"{where}: the domain's mutex has been held for seconds by a process that is stopped or "
             "debugged; let that one go on, or kill it"
         )
+    if code == CORRUPT:
+        return CorruptDomainError(f"{where}: the domain's own mutex has been written over")
     return OSError(code, f"{os.strerror(code)}: {where}")

@@ -60,6 +60,14 @@ static int resume(struct plk_lock *lock, struct plk_wait *w)
     return w->seat != NULL ? plk_module_self.api->resume(w) : -EPERM;
 }
 
+/* As one does who found the lock busy and will not wait. */
+static int look(struct plk_lock *lock, struct plk_wait *w)
+{
+    *w = (struct plk_wait){.lock = lock, .seat = plk_seat_of(lock->domain), .ticket = PLK_NO_TICKET,
+                           .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
+    return w->seat != NULL ? watch(w) : -EPERM;
+}
+
 static inline int take_pair(struct plk_lock *lock, struct plk_wait *w)
 {
     int rc = plk_take(lock, w);
@@ -71,7 +79,7 @@ static inline int try_pair(struct plk_lock *lock)
 {
     int rc = plk_trylock(lock);
 
-    return rc != 0 ? rc : plk_unlock(lock);
+    return rc < 0 ? rc : plk_unlock(lock);
 }
 
 STEP(nothing, 0)
@@ -83,7 +91,10 @@ STEP(try_take, plk_trylock(lock))
 STEP(unlock, plk_unlock(lock))
 STEP(leave, plk_module_self.api->leave(w))
 STEP(watch, watch(w))
+STEP(look, look(lock, w))
 STEP(resume, resume(lock, w))
+STEP(nest, plk_module_self.api->nest(w))
+STEP(unnest, plk_module_self.api->unnest(w))
 STEP(take_pair, take_pair(lock, w))
 STEP(try_pair, try_pair(lock))
 
@@ -142,6 +153,7 @@ static PyObject *layout(PyObject *self, PyObject *unused)
 #define FIELD(type, field) {#type "." #field, offsetof(struct plk_##type, field)}
 #define SIZE(type) {#type, sizeof(struct plk_##type)}
         FIELD(header, geometry), FIELD(header, tombs_live), FIELD(header, tombs_version),
+        FIELD(header, looked_ns),
         FIELD(geometry, vcpus), FIELD(geometry, channels), FIELD(geometry, tombs),
         FIELD(geometry, entries), FIELD(geometry, cells), FIELD(geometry, stride),
         FIELD(geometry, off_channels), FIELD(geometry, off_tombs), FIELD(geometry, off_entries),
@@ -149,6 +161,7 @@ static PyObject *layout(PyObject *self, PyObject *unused)
         FIELD(cell, tail), FIELD(cell, head), FIELD(cell, owner), FIELD(cell, slow),
         FIELD(cell, flags), FIELD(channel, seq), FIELD(channel, parked), FIELD(vcpu, pending),
         FIELD(vcpu, ticket), FIELD(vcpu, held), FIELD(vcpu, channel), FIELD(vcpu, depth),
+        FIELD(vcpu, outer), FIELD(vcpu, burying), FIELD(vcpu, state), FIELD(vcpu, life),
         FIELD(vcpu, tid), SIZE(vcpu), SIZE(channel), SIZE(entry), SIZE(header),
         {"tomb_window", PLK_TOMB_WINDOW},
     };
@@ -169,8 +182,8 @@ static PyObject *layout(PyObject *self, PyObject *unused)
 
 #define ROW(name) {#name, step_##name, METH_O, NULL}
 static PyMethodDef methods[] = {ROW(nothing), ROW(take), ROW(turn), ROW(acquire), ROW(give_up), ROW(try_take),
-                                ROW(unlock), ROW(leave), ROW(watch), ROW(resume), ROW(take_pair),
-                                ROW(try_pair),
+                                ROW(unlock), ROW(leave), ROW(watch), ROW(look), ROW(resume), ROW(nest), ROW(unnest),
+                                ROW(take_pair), ROW(try_pair),
                                 {"bind", bind, METH_VARARGS, NULL},
                                 {"traps", traps, METH_O, NULL},
                                 {"trap", trap, METH_NOARGS, NULL},
