@@ -7,13 +7,12 @@
 /* One act of a script; the tracer sees to it that it is done before the next. */
 enum act {
     END,
-    NEW_SLOT, /* the next vCPU takes a slot that has never been used */
     A_HOLDS, A_RELEASES, A_RECOVERS, C_HOLDS_M, C_RELEASES,
     B_WAITS, C_WAITS,
     A_LEAVES, B_LEAVES,
     B_FREEZES, /* stopped by a signal until the victim is about to be killed */
     C_KEEPS_STILL, /* the same where waiters do not sleep anyway */
-    CORPSE_HOLDS, CORPSE_WAITS, CORPSE_ANNOUNCES, CORPSE_DRAWS, CORPSE_HANDS_OVER,
+    CORPSE_COMES, CORPSE_HOLDS, CORPSE_WAITS, CORPSE_ANNOUNCES, CORPSE_DRAWS, CORPSE_HANDS_OVER,
     CORPSE_MARKS, CORPSE_MOVES_HEAD, CORPSE_NESTS, CORPSE_GUARDS,
     CORPSE_DIES,
 };

@@ -124,17 +124,6 @@ static int corpse_waits(void)
     return await_waiting(CORPSE);
 }
 
-/* As if nobody but the crew had ever been a vCPU. */
-static void forget_slots(void)
-{
-    uint32_t *used = &segment->header->vcpus_next;
-
-    while (*used > CREW) {
-        --*used;
-        memset(plk_vcpu_at(segment, *used), 0, sizeof(struct plk_vcpu));
-    }
-}
-
 static int perform(enum act act)
 {
     switch (act) {
@@ -160,7 +149,7 @@ static int perform(enum act act)
     case CORPSE_NESTS: return corpse(DO_NEST);
     case CORPSE_GUARDS: return corpse(DO_GUARD);
     case CORPSE_DIES: bury_corpse(); return 0;
-    case NEW_SLOT: forget_slots(); return 0;
+    case CORPSE_COMES: return corpse(DO_NOTHING);
     case END: return 0;
     }
     return -EINVAL;

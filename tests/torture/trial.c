@@ -32,6 +32,18 @@ void blame(struct verdict *verdict, enum finding finding, const char *format, ..
 
 /* ------------------------------------------------------------ before and after */
 
+/* As if nobody but the crew had ever been a vCPU: what a slot's first use does is the same
+ * in each run. */
+static void forget_slots(void)
+{
+    uint32_t *used = &segment->header->vcpus_next;
+
+    while (*used > CREW) {
+        --*used;
+        memset(plk_vcpu_at(segment, *used), 0, sizeof(struct plk_vcpu));
+    }
+}
+
 /* A fresh log, and tickets that begin anew, so that every run of a path finds the
  * same channels and the same places for tombstones. */
 static void reset(const struct path *path)
@@ -39,6 +51,7 @@ static void reset(const struct path *path)
     int who;
     uint32_t i;
 
+    forget_slots();
     for (i = 0; i < LOCKS; i++) {
         struct plk_cell *cell = locks[i].cell;
 
@@ -231,10 +244,9 @@ static void conclude(const struct witness *seen, struct verdict *verdict)
     if (corpse_of_run.died_at == 0)
         bury_corpse();
     judge_log(seen, verdict);
-    /* An unlock without anybody waiting takes down `slow`. */
-    rc = do_now(B, DO_BOTH, L);
+    rc = do_now(B, DO_RECOVER, L);
     if (rc == 0)
-        rc = do_now(B, DO_RECOVER, L);
+        rc = do_now(B, DO_BOTH, L); /* an unlock without anybody waiting takes down `slow` */
     if (rc != 0)
         blame(verdict, rc == -ETIMEDOUT ? HUNG : VIOLATED, "B's look at everything failed: %d", rc);
     else
