@@ -13,10 +13,10 @@ import pytest
 from torture.harness import (
     BREAKAGES,
     ROOT,
-    CannotRun,
     Configuration,
     Result,
     build,
+    compiler,
     configurations,
     run,
     why_not,
@@ -35,20 +35,13 @@ PATHS = {
 }  # fmt: skip
 
 
-def skip_if_impossible() -> None:
-    try:
-        reason = why_not()
-    except CannotRun as error:
-        reason = str(error)
-        if shutil.which(os.environ.get("CC", "cc")) is not None:
-            raise
-    if reason:
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def harness() -> Path:
-    skip_if_impossible()
+    if shutil.which(compiler()[0]) is None:
+        pytest.skip("no C compiler")
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
     return build()
 
 
