@@ -66,7 +66,7 @@ def all_results(given: argparse.Namespace, chosen: list[Configuration]) -> list[
 
 
 def line(cells: tuple[object, ...]) -> str:
-    widths = (26, 20, 12, 8, 7, 6, 11, 7)
+    widths = (34, 20, 12, 8, 7, 6, 11, 7)
     texts = [f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells]
     left = [text.ljust(width) for text, width in zip(texts[:2], widths[:2], strict=True)]
     return " ".join(

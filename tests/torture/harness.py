@@ -43,20 +43,27 @@ class Configuration:
     patched: bool
     barrier: str
     """fence or membarrier: who orders an unlock's store of head before its look at slow; or none."""
+    rescue: bool = False
+    """Waiters never look after the dead: one call of Domain.recover() must get all of them on."""
 
     @property
     def name(self) -> str:
         parts = [self.slow, "patched" if self.patched else "unpatched", self.barrier]
+        parts += ["rescue"] if self.rescue else []
         return " ".join(part for part in parts if part != "none")
 
     def arguments(self) -> list[str]:
         given = ["--slow", self.slow]
         given += [] if self.patched else ["--unpatched"]
+        given += ["--rescue"] if self.rescue else []
         return given + (["--fence"] if self.barrier == "fence" else [])
 
 
 def configurations() -> list[Configuration]:
-    """Every sound slow path, patched and not, with each barrier that goes with it."""
+    """Every sound slow path, patched and not, with each barrier that goes with it.
+
+    Once more with rescue where waiters look after the dead by the clock, not in every turn.
+    """
     found = []
     for choice in choices("lock_spinning"):
         if not choice.sound:
@@ -66,6 +73,8 @@ def configurations() -> list[Configuration]:
             Configuration(choice.name, patched, barrier)
             for barrier, patched in itertools.product(barriers, (True, False))
         ]
+        if choice.protocol != "native":
+            found += [Configuration(choice.name, patched, "membarrier", True) for patched in (True, False)]
     return found
 
 

@@ -267,7 +267,8 @@ int main(int argc, char **argv)
         {"slow", 1, NULL, 's'},    {"unpatched", 0, NULL, 'u'}, {"fence", 0, NULL, 'f'},
         {"cpu", 1, NULL, 'c'},     {"patience", 1, NULL, 'p'},  {"sample", 1, NULL, 'n'},
         {"paths", 1, NULL, 'P'},   {"list", 0, NULL, 'l'},      {"thread-exit", 1, NULL, 't'},
-        {"break", 1, NULL, 'b'},   {"probe", 0, NULL, 'q'},     {NULL, 0, NULL, 0}};
+        {"break", 1, NULL, 'b'},   {"probe", 0, NULL, 'q'},     {"rescue", 0, NULL, 'r'},
+        {NULL, 0, NULL, 0}};
     struct sigaction alarm_action = {.sa_handler = on_alarm};
     const char *list = NULL;
     unsigned sample = 0, i;
@@ -283,6 +284,7 @@ int main(int argc, char **argv)
         case 'n': sample = (unsigned)atoi(optarg); break;
         case 'P': list = optarg; break;
         case 't': thread_exit_at = strtoull(optarg, NULL, 0); break;
+        case 'r': config.rescue = 1; break;
         case 'b': config.breakage = breakage_named(optarg); break;
         case 'l': list_paths(); return 0;
         case 'q': return probe();

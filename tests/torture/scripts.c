@@ -43,8 +43,7 @@ void start(int who, enum command command, uint32_t lock)
     give(who, command, lock);
 }
 
-/* In the wait loop; and asleep, where waiters sleep. */
-static int parked(int who)
+int parked(int who)
 {
     const struct plk_vcpu *v = vcpu_of(who);
 

@@ -24,6 +24,9 @@ int do_now(int who, enum command command, uint32_t lock);
 /* Give one that may take until the victim is dead. */
 void start(int who, enum command command, uint32_t lock);
 
+/* In the wait loop; and asleep, where waiters sleep. */
+int parked(int who);
+
 int release(int who); /* by one that is HOLDING */
 void thaw(int who);
 void bury_corpse(void);

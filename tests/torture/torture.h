@@ -94,6 +94,7 @@ struct config {
     int sleeps;       /* a waiter is asleep once it has spun its budget */
     int patched;
     uint32_t barrier; /* enum plk_barrier */
+    int rescue;       /* no waiter looks after the dead: one call of plk_recover must do */
     enum breakage breakage;
     double patience;  /* s without progress until the crew counts as stuck */
     int cpu;          /* for the tracer and its victims; -1: any */

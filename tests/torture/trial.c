@@ -70,7 +70,10 @@ static void reset(const struct path *path)
     corpse_of_run = (struct corpse){0, 0};
 }
 
-static void set_watchdog(uint64_t ns) { crew_watchdog_ns = config.breakage == BLIND ? NEVER_NS : ns; }
+static void set_watchdog(uint64_t ns)
+{
+    crew_watchdog_ns = config.rescue || config.breakage == BLIND ? NEVER_NS : ns;
+}
 
 static void be_patient(void)
 {
@@ -160,7 +163,8 @@ static int gather(const struct path *path)
         usleep((useconds_t)path->linger_ms * 1000);
     while (!calm && plk_now() < until) {
         for (calm = 1, who = A; who < CREW; who++)
-            calm &= doing[who] != BUSY || answered(who) || waits(who);
+            calm &= doing[who] != BUSY || answered(who) || waits(who) ||
+                    (config.rescue && config.sleeps && parked(who)); /* till it is rescued */
         if (!calm)
             sched_yield();
     }
@@ -209,6 +213,18 @@ static void let_go(struct verdict *verdict)
     }
 }
 
+/* A, which waits for nothing, recovers all the dead.  Whoever sleeps then must be woken,
+ * for no watchdog will. */
+static void rescue(struct verdict *verdict)
+{
+    int rc;
+
+    be_patient();
+    rc = do_now(A, DO_RECOVER, L);
+    if (rc != 0)
+        blame(verdict, rc == -ETIMEDOUT ? HUNG : VIOLATED, "A could not recover the dead: %d", rc);
+}
+
 static void await_crew(struct verdict *verdict)
 {
     int who;
@@ -234,16 +250,22 @@ static void get_on(struct verdict *verdict)
     await_crew(verdict);
 }
 
-static void conclude(const struct witness *seen, struct verdict *verdict)
+/* late: where there is a rescue, holders release before it. */
+static void conclude(const struct witness *seen, int late, struct verdict *verdict)
 {
     int rc;
 
+    if (config.rescue && late)
+        let_go(verdict);
+    if (config.rescue && verdict->finding != HUNG)
+        rescue(verdict);
     get_on(verdict);
     if (verdict->finding == HUNG)
         return;
     if (corpse_of_run.died_at == 0)
         bury_corpse();
     judge_log(seen, verdict);
+    judge_recovered(verdict);
     rc = do_now(B, DO_RECOVER, L);
     if (rc == 0)
         rc = do_now(B, DO_BOTH, L); /* an unlock without anybody waiting takes down `slow` */
@@ -276,7 +298,9 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
     }
     if (got == ENDED) {
         victim_let_go();
-        let_go(verdict); /* it may still wait for them */
+        let_go(verdict); /* it may still wait for them, or for the corpse */
+        if (config.rescue)
+            rescue(verdict);
         got = victim_reap(&status) == GONE ? ENDED : STUCK;
     }
     if (got != (path->rc == REFUSES ? GONE : ENDED)) {
@@ -293,7 +317,7 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
     else if (path->moment != NEVER && !trace->has_event)
         blame(verdict, VIOLATED, "the moment of the path's event never came");
     seen.killed_at = got == GONE ? plk_now() : PLK_FOREVER;
-    conclude(&seen, verdict);
+    conclude(&seen, 0, verdict);
 }
 
 void trial_kill(const struct path *path, const struct trace *trace, const struct point *point,
@@ -313,14 +337,15 @@ void trial_kill(const struct path *path, const struct trace *trace, const struct
         blame(verdict, HUNG, "the victim was %s on its way", outcomes[got]);
     else if (got != REACHED)
         verdict->finding = MISSED;
-    seen = look_around(gather(path), 1);
+    /* Where there is a rescue, every other point of a path is left alone until it comes. */
+    seen = look_around(config.rescue && (point->nth + point->address / 2) % 2 ? 1 : gather(path), 1);
     if (got == REACHED && seen.inside != point->inside)
         blame(verdict, VIOLATED, "the victim is inside the locks %#x, and should be inside %#x",
               seen.inside, point->inside);
     spoil(seen.inside);
     seen.killed_at = plk_now();
     victim_kill();
-    conclude(&seen, verdict);
+    conclude(&seen, (int)(point->address + point->nth) & 1, verdict);
 }
 
 void trial_clear_away(void)

@@ -42,6 +42,7 @@ void trial_clear_away(void);
  * are idle or dead. */
 void judge_log(const struct witness *seen, struct verdict *verdict);
 void judge_words(struct verdict *verdict);
+void judge_recovered(struct verdict *verdict); /* before plk_recover mends what it can */
 void dump(FILE *out);
 
 void blame(struct verdict *verdict, enum finding finding, const char *format, ...)

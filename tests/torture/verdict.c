@@ -94,9 +94,36 @@ static void judge_slots(struct verdict *verdict)
     }
 }
 
-void judge_words(struct verdict *verdict)
+static void judge_counts(struct verdict *verdict)
 {
     uint32_t i, standing = 0, live = PLK_LOAD(&segment->header->tombs_live);
+
+    for (i = 0; i < segment->geometry.tombs; i++)
+        standing += PLK_LOAD(&plk_tombs(segment)[i]) != 0;
+    if (standing != 0 || live != 0)
+        blame(verdict, VIOLATED, "%u tombstones are left, and tombs_live is %u", standing, live);
+    for (i = 0; i < segment->geometry.channels; i++) {
+        uint32_t parked = PLK_PARKED(PLK_LOAD(&plk_channels(segment)[i].parked));
+
+        if (parked != 0)
+            blame(verdict, VIOLATED, "channel %u counts %u parked, and nobody is", i, parked);
+    }
+}
+
+void judge_recovered(struct verdict *verdict)
+{
+    uint32_t i, used = PLK_LOAD(&segment->header->vcpus_next);
+
+    for (i = 0; i < used && i < segment->geometry.vcpus; i++) {
+        if (plk_vcpu_dirty(plk_vcpu_at(segment, i)))
+            return;
+    }
+    judge_counts(verdict);
+}
+
+void judge_words(struct verdict *verdict)
+{
+    uint32_t i;
 
     for (i = 0; i < LOCKS; i++) {
         const struct plk_cell *cell = locks[i].cell;
@@ -110,16 +137,7 @@ void judge_words(struct verdict *verdict)
         if (stage->inside[i] != NOBODY)
             blame(verdict, VIOLATED, "%s is still inside lock %u", name_of(stage->inside[i] - 1), i);
     }
-    for (i = 0; i < segment->geometry.tombs; i++)
-        standing += PLK_LOAD(&plk_tombs(segment)[i]) != 0;
-    if (standing != 0 || live != 0)
-        blame(verdict, VIOLATED, "%u tombstones are left, and tombs_live is %u", standing, live);
-    for (i = 0; i < segment->geometry.channels; i++) {
-        uint32_t parked = PLK_PARKED(PLK_LOAD(&plk_channels(segment)[i].parked));
-
-        if (parked != 0)
-            blame(verdict, VIOLATED, "channel %u counts %u parked, and nobody is", i, parked);
-    }
+    judge_counts(verdict);
     judge_slots(verdict);
 }
 
