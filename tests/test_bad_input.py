@@ -259,7 +259,7 @@ def test_a_segment_scribbled_over_while_in_use(
             try:
                 use()
                 outcomes.append("")
-            except pylocks.PylocksError as error:
+            except (pylocks.PylocksError, pylocks.OwnerDiedWarning) as error:
                 outcomes.append(f"{type(error).__name__}: {error}")
         return outcomes
 
