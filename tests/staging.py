@@ -5,6 +5,7 @@ The fixture that makes them is in stage_fixtures.py, a plugin of the tests that 
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ class Stage:
     """A domain and some processes that use lock "x" of it."""
 
     def __init__(self, extension: Path, parties: int, cpu: int | None, traced: bool, **settings: str) -> None:
-        self.name = f"schedule.{secrets.token_hex(6)}"
+        self.name = f"schedule.{os.getpid()}-{secrets.token_hex(6)}"
         self.path = Path(f"/dev/shm/pylocks.{self.name}")
         self.parties: list[Party] = []
         try:
