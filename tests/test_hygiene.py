@@ -69,7 +69,7 @@ def test_descriptors_left_open_and_closed_are_found() -> None:
     before = Belongings.now()
     extra = os.dup(writable)
     os.close(readable)
-    changes = before.changes()
+    changes = before.changes(grace=0)
     assert f"left open: {extra} -> pipe:" in changes
     assert f"closed: {readable} -> pipe:" in changes
     os.close(extra)

@@ -77,14 +77,20 @@ class Belongings:
         return cls(frozenset(_entries()), frozenset(_descriptors()))
 
     def changes(self, grace: float = GRACE_S) -> str:
-        """What is there now and was not, and the other way round; "" if nothing is."""
-        found = []
+        """What is there now and was not, and the other way round; "" if nothing is.
+
+        A thread that has been joined may still be letting go of what it used.
+        """
         deadline = time.monotonic() + grace
-        while left := {entry for entry in _entries() - self.entries if not _somebody_elses(entry)}:
-            if time.monotonic() >= deadline:
-                found.append(f"left in {SHM}: {', '.join(sorted(left))}")
-                break
+        while (changes := self._changes()) and time.monotonic() < deadline:
             time.sleep(0.02)
+        return changes
+
+    def _changes(self) -> str:
+        found = []
+        left = {entry for entry in _entries() - self.entries if not _somebody_elses(entry)}
+        if left:
+            found.append(f"left in {SHM}: {', '.join(sorted(left))}")
         now = _descriptors()
         for what, several in (("left open", now - self.descriptors), ("closed", self.descriptors - now)):
             found += [f"descriptor {what}: {number} -> {target}" for number, target in sorted(several)]
