@@ -60,6 +60,9 @@ def the_same_before_and_after(request: pytest.FixtureRequest) -> Iterator[None]:
         before = hygiene.Belongings.now()
         yield
         complaints = hygiene.dismiss_helpers(said)
+        for item in request.session.items:  # the last test's arguments are still there
+            if isinstance(item, pytest.Function) and item.funcargs and request.node in item.listchain():
+                item.funcargs.clear()
         gc.collect()
         if request.session.testsfailed == failures:  # else the traceback keeps things alive
             complaints += before.changes()

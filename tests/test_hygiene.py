@@ -10,6 +10,7 @@ import pytest
 from conftest import segment_path
 from support import run
 from support.hygiene import Belongings, dismiss_helpers, heard_tracker
+from support.wait import until
 
 import pylocks
 
@@ -35,31 +36,31 @@ def test_a_segment_that_is_left_is_found(name: str) -> None:
 def test_a_segment_whose_processes_have_ended_is_found(name: str) -> None:
     """Nobody has it mapped, and its maker is gone."""
     before = Belongings.now()
+    run.python("-c", "import pylocks, sys; pylocks.Domain(sys.argv[1])", name).check()
+    assert f"pylocks.{name}" in before.changes(grace=0)
+    segment_path(name).unlink()
+    assert before.changes() == ""
+
+
+def test_a_segment_that_somebody_else_uses_is_theirs() -> None:
+    """Such as the one in which another program on the machine has its named locks."""
+    elsewhere = f"user.{1_000_000_000 + os.getpid()}"
+    # Not a child of this process: its parent has ended by the time it speaks.
     script = (
         "import os, pylocks, sys\n"
-        "name = f'{sys.argv[1]}.{os.getpid()}-x'\n"
-        "pylocks.Domain(name)\n"
-        "print(name)\n"
+        "if os.fork(): os._exit(0)\n"
+        "kept = pylocks.Domain(sys.argv[1])\n"
+        "print('made', flush=True)\n"
+        "input()\n"
     )
-    left = run.python("-c", script, name).check().strip()
-    assert f"pylocks.{left}" in before.changes(grace=0)
-    segment_path(left).unlink()
-
-
-def test_a_segment_that_somebody_else_uses_is_theirs(name: str) -> None:
-    """Such as another program on the machine that uses pylocks."""
-    script = "import pylocks; kept = pylocks.Domain(sys.argv[1]); print('made', flush=True); input()"
-    elsewhere = f"elsewhere{name.replace('-', '')}"
-    before = Belongings.now()
     try:
-        # Not a child of this process: its parent has ended by the time it speaks.
-        orphan = f"import os, sys\nif os.fork(): os._exit(0)\nos.setsid()\n{script}"
-        with run.Interactive("-c", orphan, elsewhere) as other:
+        with run.Interactive("-c", script, elsewhere) as other:
+            before = Belongings.now()
             assert other.line() == "made"
-            assert elsewhere not in before.changes(grace=0)
+            assert before.changes(grace=0) == ""
             other.say("")
             assert other.line() == ""
-        assert elsewhere in Belongings(before.entries, Belongings.now().descriptors).changes(grace=0)
+            until(lambda: elsewhere in before.changes(grace=0), "its end, and its segment found")
     finally:
         segment_path(elsewhere).unlink(missing_ok=True)
 

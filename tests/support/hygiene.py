@@ -15,18 +15,21 @@ from typing import IO, Any
 
 import psutil
 
-from support.run import alive
-
 SHM = Path("/dev/shm")
-KINDS = re.compile(r"pylocks\.|sem\.|psm_|pym-")
-"""How the names begin under which pylocks and multiprocessing keep anything in /dev/shm."""
-OWNER = re.compile(r"[.-](\d+)-")
-"""Names that tests give carry the process that gave them."""
+NAMED_BY_US = re.compile(r"pylocks\..*[.-](\d+)-")
+"""The names that tests give carry the process that gave them."""
+NAMED_BY_LIBRARIES = re.compile(r"pylocks\.([0-9a-f]{32}|user\.\d+)$|sem\.|psm_|pym-")
+"""What pylocks and multiprocessing themselves keep in /dev/shm."""
 GRACE_S = float(os.environ.get("TESTS_GRACE_S", "10"))
 
 
 def _entries() -> set[str]:
-    return {entry for entry in os.listdir(SHM) if KINDS.match(entry)}
+    found = set()
+    for entry in os.listdir(SHM):
+        maker = NAMED_BY_US.match(entry)
+        if int(maker[1]) == os.getpid() if maker else NAMED_BY_LIBRARIES.match(entry):
+            found.add(entry)
+    return found
 
 
 def _descriptors() -> set[tuple[int, str]]:
@@ -57,13 +60,6 @@ def _in_use_elsewhere(entry: str) -> bool:
     return False
 
 
-def _somebody_elses(entry: str) -> bool:
-    owner = OWNER.search(entry)
-    if owner is not None:
-        return int(owner[1]) != os.getpid() and alive(int(owner[1]))
-    return _in_use_elsewhere(entry)
-
-
 @dataclass(frozen=True)
 class Belongings:
     """What this process had at some time."""
@@ -88,7 +84,7 @@ class Belongings:
 
     def _changes(self) -> str:
         found = []
-        left = {entry for entry in _entries() - self.entries if not _somebody_elses(entry)}
+        left = {entry for entry in _entries() - self.entries if not _in_use_elsewhere(entry)}
         if left:
             found.append(f"left in {SHM}: {', '.join(sorted(left))}")
         now = _descriptors()
