@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pylocks import ClosedError, Domain, DomainBusyError, LockArray, TicketLock
+from support.run import alive
 from support.wait import until
 
 
@@ -115,6 +116,19 @@ def hold_until(lock: TicketLock, path: str) -> None:
 def release_when_queued(lock: TicketLock, waiters: int) -> None:
     """Release as soon as so many wait."""
     until(lambda: lock.waiters >= waiters, f"{waiters} waiters")
+    lock.release()
+
+
+def release_when_written(lock: TicketLock, path: str, text: str, times: int) -> None:
+    """Release as soon as the file has the text so many times, and somebody waits."""
+    until(lambda: Path(path).read_text().count(text) >= times, f"{text!r} in {path}")
+    release_when_queued(lock, 1)
+
+
+def release_when_ended(lock: TicketLock, pids: list[int]) -> None:
+    """Release as soon as the processes have ended, whether their parent knows or not, and somebody waits."""
+    until(lambda: lock.waiters >= 1, "a waiter")
+    until(lambda: not any(alive(pid) for pid in pids), "the ends of processes")
     lock.release()
 
 
