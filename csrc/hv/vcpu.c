@@ -32,6 +32,7 @@
 #include "hv/guard.h"
 #include "hv/recovery.h"
 #include "hv/reserve.h"
+#include "hv/robust.h"
 #include "recover/life.h"
 
 struct plk_table {
@@ -67,7 +68,7 @@ static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
     if (v->held != 0 || v->pending != 0 || v->depth != 0)
         return;
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
-    pthread_mutex_unlock(&v->life.mutex);
+    plk_robust_unlock(&v->life.mutex);
     plk_segment_put(s);
 }
 
@@ -302,12 +303,12 @@ static int plk_slot_takable(struct plk_segment *s, uint32_t index)
 
 static int plk_slot_find(struct plk_segment *s, uint32_t *found)
 {
-    struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->vcpus_next), i;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
     int rc;
 
-    if (used > s->geometry.vcpus)
-        used = s->geometry.vcpus;
+    if (used < 0)
+        return (int)used;
     for (i = 0; i < used; i++) {
         if (plk_slot_takable(s, i)) {
             *found = i;
@@ -316,11 +317,11 @@ static int plk_slot_find(struct plk_segment *s, uint32_t *found)
     }
     if (used == s->geometry.vcpus)
         return -EUSERS;
-    rc = plk_reserve(s, plk_vcpu_at(s, used), sizeof(struct plk_vcpu));
+    rc = plk_reserve(s, plk_vcpu_at(s, i), sizeof(struct plk_vcpu));
     if (rc != 0)
         return rc;
-    *found = used;
-    PLK_STORE(&h->vcpus_next, used + 1);
+    *found = i;
+    PLK_STORE(&s->header->vcpus_next, i + 1);
     return 0;
 }
 

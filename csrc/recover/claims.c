@@ -28,9 +28,10 @@
  * owner or left again before 6; but then it had moved the version, after 1: 7
  * sees it.  A window of a living vCPU seen in 3 or 6 may be X's: asked again.
  *
- * A claim moves between pending and outer[] while X looks at signals, which could
- * hide it from a reader of one slot; `shifts` moves first each time, and a reader
- * that finds it moved reads the slot again.
+ * A claim moves from pending to outer[] and back while X looks at signals.  Who
+ * reads pending, then outer[], could find it in neither only if it came back in
+ * between; on the way back `shifts` moves after pending is set and before outer[]
+ * falls, and a reader that finds shifts moved reads the slot again.
  *
  * A slot may also be read torn and show a claim that never was.  Then an orphan
  * is overlooked; its queue stands still at it, and the waiters' watch asks again. */
@@ -78,7 +79,7 @@ static int plk_look_at_slot(const struct plk_vcpu *v, uint64_t id, struct plk_si
             if (PLK_LOAD_ACQUIRE(&v->outer[i].cell) == id)
                 plk_sighted(seen, PLK_LOAD_ACQUIRE(&v->outer[i].ticket));
         }
-        if (PLK_LOAD_ACQUIRE(&v->shifts) == shifts) /* [D1] pairs with plk_nest, plk_unnest */
+        if (PLK_LOAD_ACQUIRE(&v->shifts) == shifts) /* [D1] pairs with plk_unnest */
             return 0;
     }
     return 1;
@@ -86,9 +87,9 @@ static int plk_look_at_slot(const struct plk_vcpu *v, uint64_t id, struct plk_si
 
 static void plk_look_at_slots(struct plk_segment *s, uint64_t id, struct plk_sighting *seen)
 {
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next), i;
+    uint32_t used = plk_slots(s), i;
 
-    for (i = 0; i < used && i < s->geometry.vcpus; i++)
+    for (i = 0; i < used; i++)
         seen->window |= plk_look_at_slot(plk_vcpu_at(s, i), id, seen);
 }
 

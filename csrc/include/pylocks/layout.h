@@ -175,7 +175,7 @@ struct plk_vcpu {
 
     /* lines 3 and 4: waits that nested acquisitions interrupted */
     uint32_t depth;
-    uint32_t shifts;  /* [D1] moves when a claim goes from pending to outer or back */
+    uint32_t shifts;  /* [D1] moves when a claim comes back from outer to pending */
     uint32_t burying; /* [D4] 1: between two steps of putting up or taking down a tombstone */
     uint32_t spare3;
     struct plk_pend outer[PLK_PEND_DEPTH];

@@ -80,8 +80,12 @@ PLK_COLD static int plk_wait_turn(struct plk_wait *w)
         head = PLK_LOAD_ACQUIRE(&cell->head);
         if (head == w->ticket)
             return plk_granted(w);
-        if (plk_waits_for_self(w, head))
-            return api->leave(w) < 0 ? -EINTR : -EDEADLK;
+        if (plk_waits_for_self(w, head)) {
+            if (api->leave(w) >= 0)
+                return -EDEADLK;
+            api->nap(PLK_FOREVER); /* no tombstone is free: the caller tries again */
+            return -EINTR;
+        }
         /* Spin once a wait; natively, for ever.  Not behind a long queue, and
          * not on a holder that can't be running: both waste the CPU it needs. */
         if (native || (w->rounds == 0 && w->ticket - head <= domain->spin_near)) {
