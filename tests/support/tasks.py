@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import pickle
 import random
+import resource
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -143,6 +147,62 @@ def signal_after(lock: TicketLock, path: str, delay: float, pid: int, number: in
     until(Path(path).exists, f"the word to send a signal: {path}")
     time.sleep(delay)
     os.kill(pid, number)
+
+
+def succeed(lock: TicketLock, timeout: float | None) -> tuple[bool, int]:
+    """(whether a holder had died, ticket) of one acquisition, which puts things in order."""
+    with lock.repair(timeout):
+        return lock.owner_died, lock.ticket
+
+
+ENDS = ("_exit", "exit", "exec", "abort", "fault")
+
+
+def end_holding(lock: TicketLock, how: str, path: str) -> None:
+    """Take the lock, and end as a process, or as this program, once the file exists."""
+    lock.acquire()
+    until(Path(path).exists, f"the word to end: {path}")
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    match how:
+        case "_exit":
+            os._exit(3)
+        case "exit":
+            sys.exit(0)
+        case "exec":
+            os.execl(sys.executable, sys.executable, "-S", "-c", "import time; time.sleep(1000)")
+        case "abort":
+            os.abort()
+        case "fault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def end_thread_holding(lock: TicketLock, path: str) -> None:
+    """Let another thread take the lock and end, once the file exists, without releasing it."""
+
+    def work() -> None:
+        lock.acquire()
+        until(Path(path).exists, f"the word to end: {path}")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def fork_holding(lock: TicketLock) -> int:
+    """Take the lock and fork; the child's pid, which sleeps until it is killed."""
+    lock.acquire()
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(1000)
+        os._exit(1)
+    return pid
+
+
+def wait_in_a_wait(lock: TicketLock, other: TicketLock) -> None:
+    """Wait for the lock with a handler of SIGUSR1 that waits for the other."""
+    signal.signal(signal.SIGUSR1, lambda *_: other.acquire() and None)
+    lock.acquire()
 
 
 def acquire_at(locks: LockArray, index: int, timeout: float | None = None) -> bool:
