@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,27 @@ def succeed(lock: TicketLock, timeout: float | None) -> tuple[bool, int]:
     """(whether a holder had died, ticket) of one acquisition, which puts things in order."""
     with lock.repair(timeout):
         return lock.owner_died, lock.ticket
+
+
+def acquire_silently(lock: TicketLock) -> bool:
+    """acquire(), whoever has died."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lock.acquire()
+
+
+def mark_consistent(lock: TicketLock) -> None:
+    """mark_consistent()."""
+    lock.mark_consistent()
+
+
+def warned_visit(lock: TicketLock) -> list[str]:
+    """The warnings that came with one acquisition."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with lock:
+            pass
+    return [warning.category.__name__ for warning in told]
 
 
 ENDS = ("_exit", "exit", "exec", "abort", "fault")
