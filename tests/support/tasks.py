@@ -163,6 +163,13 @@ def acquire_silently(lock: TicketLock) -> bool:
         return lock.acquire()
 
 
+def acquire_silently_at(locks: LockArray, index: int) -> bool:
+    """acquire(index), whoever has died."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return locks.acquire(index)
+
+
 def mark_consistent(lock: TicketLock) -> None:
     """mark_consistent()."""
     lock.mark_consistent()
