@@ -38,7 +38,7 @@ def test_a_program_that_exec_replaced_holds_nothing(name: str, by: str, lives_on
             assert lock.acquire(timeout=60)
         lock.mark_consistent()
         lock.release()
-        until("the slot comes back", lambda: domain.recover() >= 0 and len(domain.vcpus()) == 1)
+        until(lambda: domain.recover() >= 0 and len(domain.vcpus()) == 1, "the slot comes back")
 
 
 def test_slots_of_replaced_threads_are_given_to_others(name: str) -> None:
