@@ -326,7 +326,7 @@ PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *s
 }
 
 /* Acquire, waiting as long as it takes.  0; PLK_OWNER_DIED; -EDEADLK: this thread
- * holds the lock already; or an error of plk_take.  Not a cancellation point. */
+ * holds the lock already; or an error of plk_take. */
 PLK_INLINE int plk_acquire(struct plk_lock *lock)
 {
     int rc = 0;
