@@ -234,6 +234,7 @@ def test_a_segment_scribbled_over_while_in_use(
     domain = pylocks.Domain(name, vcpus=8, locks=8)
     lock = domain.lock("orders")
     lock.acquire()
+    sound = segment_path(name).read_bytes()
     scribble(segment_path(name), domain)
 
     def use_everything() -> list[str]:
@@ -266,6 +267,8 @@ def test_a_segment_scribbled_over_while_in_use(
     outcomes = in_child(use_everything)
     said = [each for each in outcomes if "Corrupt" in each]
     assert all(name in each for each in said)
+    header.poke(segment_path(name), 0, sound)
+    lock.release()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +286,11 @@ def test_an_index_that_points_nowhere_is_reported(
     scribble: str, use: Callable[[pylocks.Domain], Any], name: str
 ) -> None:
     domain = pylocks.Domain(name)
-    domain.lock("orders").acquire()
+    lock = domain.lock("orders")
+    lock.acquire()
+    sound = segment_path(name).read_bytes()
     SCRIBBLES[scribble](segment_path(name), domain)
     with pytest.raises(pylocks.CorruptDomainError, match=name):
         use(domain)
+    header.poke(segment_path(name), 0, sound)
+    lock.release()
