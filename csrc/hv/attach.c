@@ -19,6 +19,7 @@
 #include "hv/guard.h"
 #include "hv/reserve.h"
 #include "hv/vcpu.h"
+#include "recover/life.h"
 
 static uint64_t plk_pages(uint64_t size) { return (size + PLK_PAGE - 1) & ~(uint64_t)(PLK_PAGE - 1); }
 
@@ -277,29 +278,13 @@ int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
     return rc;
 }
 
-/* [from, end) of the segment that holds data, at or after `from`. */
-static int plk_data(const struct plk_segment *s, uint64_t *from, uint64_t *end)
-{
-    off_t data = lseek(s->fd, (off_t)*from, SEEK_DATA), hole;
-
-    if (data < 0)
-        return 0;
-    hole = lseek(s->fd, data, SEEK_HOLE);
-    *from = (uint64_t)data;
-    *end = hole < 0 ? s->geometry.size : (uint64_t)hole;
-    return 1;
-}
-
 static int plk_reset_cells(struct plk_segment *s)
 {
-    const struct plk_geometry *g = &s->geometry;
-    uint64_t from = g->off_cells, end;
-    int orphans = 0;
+    uint64_t index = 0, end;
+    int orphans = 0, rc;
 
-    for (; plk_data(s, &from, &end); from = end) {
-        uint64_t index = (from - g->off_cells) / g->stride;
-
-        for (; index < g->cells && g->off_cells + index * g->stride < end; index++) {
+    while ((rc = plk_cells_next(s, &index, &end)) > 0) {
+        for (; index < end; index++) {
             struct plk_cell *cell = plk_cell_at(s, index);
 
             if (PLK_OWNER_VALID(cell->owner, cell->head) && cell->head != cell->tail) {
@@ -310,7 +295,7 @@ static int plk_reset_cells(struct plk_segment *s)
             cell->slow = 0;
         }
     }
-    return orphans;
+    return rc < 0 ? rc : orphans;
 }
 
 int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
@@ -330,7 +315,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
     for (i = 0; i < used && i < g->vcpus; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
-        v->pending = v->held = v->depth = v->channel = 0;
+        v->pending = v->held = v->depth = v->burying = v->channel = 0;
         PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     }
     memset(plk_channels(s), 0, g->channels * sizeof(struct plk_channel));

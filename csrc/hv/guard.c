@@ -7,7 +7,6 @@
  * only serve as hints.  The next holder throws them away (plk_guard_clean). */
 #include "hv/guard.h"
 
-#include <linux/futex.h>
 #include <time.h>
 
 int plk_robust_init(pthread_mutex_t *mutex)
@@ -45,14 +44,9 @@ void plk_guard_clean(struct plk_segment *s)
     }
 }
 
-int plk_guard_lock(struct plk_segment *s)
+/* What a lock call on the guard returned. */
+static int plk_guard_inherit(struct plk_segment *s, int rc)
 {
-    struct timespec until;
-    int rc;
-
-    clock_gettime(CLOCK_REALTIME, &until); /* the clock that this call goes by */
-    until.tv_sec += PLK_GUARD_PATIENCE_S;
-    rc = pthread_mutex_timedlock(&s->header->guard.mutex, &until);
     if (rc == EOWNERDEAD) {
         plk_guard_clean(s);
         rc = pthread_mutex_consistent(&s->header->guard.mutex);
@@ -60,16 +54,21 @@ int plk_guard_lock(struct plk_segment *s)
     return -rc;
 }
 
+int plk_guard_lock(struct plk_segment *s)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until); /* the clock that this call goes by */
+    until.tv_sec += PLK_GUARD_PATIENCE_S;
+    return plk_guard_inherit(s, pthread_mutex_timedlock(&s->header->guard.mutex, &until));
+}
+
+int plk_guard_trylock(struct plk_segment *s)
+{
+    return plk_guard_inherit(s, pthread_mutex_trylock(&s->header->guard.mutex));
+}
+
 void plk_guard_unlock(struct plk_segment *s)
 {
     pthread_mutex_unlock(&s->header->guard.mutex);
-}
-
-enum plk_life plk_life_of(const struct plk_vcpu *v)
-{
-    uint32_t word = PLK_LOAD_ACQUIRE((const uint32_t *)(const void *)(v->life.bytes + PLK_LIFE_WORD));
-
-    if (word & FUTEX_OWNER_DIED)
-        return PLK_LIFE_DEAD;
-    return (word & FUTEX_TID_MASK) != 0 ? PLK_LIFE_ALIVE : PLK_LIFE_NONE;
 }

@@ -1,7 +1,7 @@
 #include "hv/view.h"
 
-#include "hv/guard.h"
 #include "hv/reserve.h"
+#include "recover/life.h"
 
 #define PLK_VIEW_TRIES 100
 

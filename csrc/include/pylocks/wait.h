@@ -140,7 +140,7 @@ PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, ui
         w->pause = pause;
         return rc;
     }
-    while ((rc = plk_trylock(lock)) == -EBUSY) {
+    while ((rc = plk_trylock_seated(lock, seat)) == -EBUSY) {
         if (plk_waits_for_self(w, PLK_LOAD(&lock->cell->head)))
             return -EDEADLK;
         now = api->now();
