@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -79,8 +80,8 @@ def main() -> NoReturn:
 
 
 def handles(domain: Any, locks: int) -> list[TicketLock]:
-    """All locks of the run."""
-    return [lock_at(domain, index) for index in range(locks)]
+    """All locks of the run: one warns of an owner's death, the next refuses until it is repaired."""
+    return [lock_at(domain, index, None, ("warn", "raise")[index % 2]) for index in range(locks)]
 
 
 class Participant:
@@ -97,11 +98,18 @@ class Participant:
 
     def fight(self) -> None:
         """Turn after turn until the stop word is set."""
-        warnings.simplefilter("always", OwnerDiedWarning)
-        warnings.showwarning = self._note_warning
         signal.signal(signal.SIGINT, self._interrupt)
-        while self._control.stop == 0 and not self._ended:
-            self._turn(self._draw.turn())
+        with self.listening():
+            while self._control.stop == 0 and not self.failed:
+                self.turn(self._draw.turn())
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear every OwnerDiedWarning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", OwnerDiedWarning)
+            warnings.showwarning = self._note_warning
+            yield
 
     def _note_warning(self, *_: object, **__: object) -> None:
         self._warned = True
@@ -112,7 +120,13 @@ class Participant:
             self._armed = False
             raise KeyboardInterrupt
 
-    def _turn(self, turn: decisions.Turn) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether a lock could not be acquired, and would not be at the next try."""
+        return self._ended
+
+    def turn(self, turn: decisions.Turn) -> None:
+        """Take the locks of a turn; every exception that a lock should not raise is a violation."""
         self._me.turns += 1
         try:
             self._armed = True
@@ -130,8 +144,23 @@ class Participant:
     def _take(self, level: int, index: int, turn: decisions.Turn, inner: int | None) -> None:
         """One lock, and another one inside."""
         lock = self._locks[index]
+        self._begin(level, index)
+        try:
+            self._ask(lock, level, turn, inner)
+        except OwnerDiedError:
+            # Refused because a holder died; whoever comes to repair may find it done.
+            lib.plk_chaos_out(self._control, self._life, level)
+            self._begin(level, index)
+            with lock.repair():
+                self._inside(lock, level, turn, inner, repairs=True)
+        lib.plk_chaos_out(self._control, self._life, level)
+
+    def _begin(self, level: int, index: int) -> None:
         lib.plk_chaos_wait(self._control, self._life, level, index)
         self._warned = False
+
+    def _ask(self, lock: Any, level: int, turn: decisions.Turn, inner: int | None) -> None:
+        """acquire() in the way of this turn; returns without the lock."""
         if turn.how == "wait":
             with lock:
                 self._inside(lock, level, turn, inner)
@@ -143,7 +172,6 @@ class Participant:
                 self._inside(lock, level, turn, inner)
             finally:
                 lock.release()
-        lib.plk_chaos_out(self._control, self._life, level)
 
     def _take_within(self, lock: Any, level: int, turn: decisions.Turn, inner: int | None) -> None:
         began, entered = now(), False
@@ -174,29 +202,37 @@ class Participant:
         if waited < int(timeout * 1e9):
             self._violated(level, EARLY, waited, int(timeout * 1e9))
 
-    def _inside(self, lock: Any, level: int, turn: decisions.Turn, inner: int | None) -> None:
+    def _inside(
+        self, lock: Any, level: int, turn: decisions.Turn, inner: int | None, repairs: bool = False
+    ) -> None:
         """The critical section."""
         try:
-            self._enter(lock, level)
+            told = self._enter(lock, level)
+            if told != self._warned and not repairs:
+                self._violated(level, UNWARNED if told else FALSE_WARNING, int(self._warned), int(told))
+            if told and not repairs:
+                self._mend(lock, level)
             if inner is not None:
                 self._take(level + 1, inner, turn, None)
             lib.plk_chaos_work(self._control, self._life, level)
+            if told and repairs:
+                lib.plk_chaos_mend(self._control, self._life, level, 0)  # when the block ends
         finally:
             lib.plk_chaos_leave(self._control, self._life, level)
 
-    def _enter(self, lock: Any, level: int) -> None:
-        told = lock.owner_died
+    def _enter(self, lock: Any, level: int) -> bool:
+        """Set the mark and judge what was there; whether a death is told of."""
+        told: bool = lock.owner_died
         lib.plk_chaos_enter(self._control, self._life, level, lock.ticket, told)
-        if told and not self._warned:
-            self._violated(level, UNWARNED, 0, 1)
-        if self._warned and not told:
-            self._violated(level, FALSE_WARNING, 1, 0)
-        if told:
-            lib.plk_chaos_mend(self._control, self._life, level, 0)
-            lock.mark_consistent()
-            if lock.owner_died:
-                self._violated(level, STILL, 1, 0)
-            lib.plk_chaos_mend(self._control, self._life, level, 1)
+        return told
+
+    def _mend(self, lock: Any, level: int) -> None:
+        """What the dead holder left has been repaired: say so."""
+        lib.plk_chaos_mend(self._control, self._life, level, 0)
+        lock.mark_consistent()
+        if lock.owner_died:
+            self._violated(level, STILL, 1, 0)
+        lib.plk_chaos_mend(self._control, self._life, level, 1)
 
     def _violated(self, level: int, kind: int, got: int, expected: int) -> None:
         lib.plk_chaos_violated(self._control, self._life, level, kind, got, expected)
@@ -218,8 +254,7 @@ class Participant:
             if claim.phase == lib.PLK_CHAOS_OUTSIDE:
                 continue
             lib.plk_chaos_leave(self._control, self._life, level)
-            try:
+            # Not held if it was interrupted before the grant, or after the release.
+            with contextlib.suppress(NotOwnerError):
                 self._locks[claim.lock].release()
-            except NotOwnerError:
-                pass  # interrupted before it was granted, or after it was released
             lib.plk_chaos_out(self._control, self._life, level)

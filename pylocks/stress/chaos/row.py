@@ -1,0 +1,314 @@
+"""The process of one row of chaos: ``python -m pylocks.stress.chaos.row``, started by the runner.
+
+It keeps a process in every seat, kills, stops and interrupts them as the seed
+decides, and watches.  In the end it takes every lock itself, to see that it can.
+Its input and output are those of the ordinary row.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+import time
+from typing import Any
+
+from pylocks._core import ffi, lib
+
+from ..row import COLLAPSE_GRACE, DRAIN_TICK, TICK, Machine, asked_to_stop, serve, tell
+from ..shared import now
+from ..subjects import Opened, Subject
+from . import decisions, judge, worker
+from .area import ChaosArea
+from .crew import Crew, Sitter
+from .plan import ChaosPlan, Death, Stall
+from .report import build
+
+LOOK = 0.01  #: seconds between two looks at the stalls, at most
+PATIENCE = 10.0  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
+AFTERMATH = 1.0  #: seconds for which a row goes on after the first violation
+LATE = 4.0  #: times the seconds asked for, after which a row ends without the kills asked for
+AUDIT = 10.0  #: seconds that the auditor waits for a lock
+
+
+class Storm:
+    """One row of chaos from the start to its result."""
+
+    def __init__(self, plan: ChaosPlan, subject: Subject, opened: Opened) -> None:
+        self.plan, self.subject, self.opened = plan, subject, opened
+        self.domain: Any = opened.domain
+        self.auditor_seat = plan.processes
+        self.area = ChaosArea(
+            plan.processes + 1,
+            plan.locks,
+            plan.lives,
+            seed=plan.seed,
+            cs_loops=plan.cs_loops,
+            outside_loops=plan.outside_loops,
+        )
+        self.locks = worker.handles(self.domain, plan.locks)
+        self.crew = Crew(self.area, plan, self.domain, self.locks)
+        self.decided: list[decisions.Decision] = []
+        self.moot = 0  #: decisions about a seat whose process could not be dealt with so
+        self.stalls: list[Stall] = []
+        self.pending: list[tuple[int, int, str, int]] = []  # of stalls: lock, life, how, begin
+        self.stuck = judge.Stuck(int(PATIENCE * 1e9))
+        self.stuck_state: dict[int, dict[str, Any]] = {}
+        self.lost: list[dict[str, Any]] = []  #: who did not come out in the end
+        self.after: dict[str, Any] = {}  #: what was found when everybody had gone
+        self.ended = "deadline"
+        self.started = self.stopped = 0  # CLOCK_MONOTONIC, ns
+        self._continue: list[tuple[int, int, Sitter]] = []  # heap of (when, number, who)
+        self._looked = 0
+        self._told = self._counted = 0.0
+
+    def run(self) -> dict[str, Any]:
+        """Run the row and return its result; no process is left afterwards.
+
+        Raises RunnerGone, or OSError if processes can't be started.
+        """
+        try:
+            before = Machine.look()
+            self.started = self._looked = self.area.control.opened = now()
+            for seat in range(self.plan.processes):
+                self.crew.start(seat)
+            self._rage()
+            self.crew.go_on_all()
+            self.area.control.stop = 1
+            self.stopped = now()
+            self._drain()
+            self.crew.close()
+            if not self.violated():
+                self._audit()
+            return build(self, before, Machine.look())
+        finally:
+            self.crew.close()
+            self.area.close()
+
+    def violated(self) -> bool:
+        """Whether anything is wrong already."""
+        return bool(self.stuck.found or self.lost or self.crew.unexpected or self.area.violations())
+
+    # ------------------------------------------------------------ the storm
+
+    def _rage(self) -> None:
+        plan = self.plan
+        killer = decisions.Killer(plan.seed, plan.processes, self._seconds, plan.kills)
+        decision = killer.decision()
+        due = self.started + int(decision.pause * 1e9)
+        end: float | None = None
+        while True:
+            at = now()
+            elapsed = (at - self.started) / 1e9
+            if end is None and self.violated():
+                self.ended, end = "violated", elapsed + AFTERMATH
+            if end is not None and elapsed >= end:
+                return
+            kills = len(self.crew.deaths)
+            if elapsed >= self._seconds and kills >= plan.kills and end is None:
+                return
+            if elapsed >= LATE * self._seconds + PATIENCE:
+                self.ended = "short"
+                return
+            if at >= due:
+                self._carry_out(decision)
+                decision = killer.decision()
+                due += int(decision.pause * 1e9)
+                continue
+            if self._look(min(due, self._next_continue())):
+                self.ended = "interrupted"
+                return
+
+    @property
+    def _seconds(self) -> float:
+        assert self.plan.seconds is not None  # chaos has no count of acquisitions to go by
+        return self.plan.seconds
+
+    def _carry_out(self, decision: decisions.Decision) -> None:
+        self.decided.append(decision)
+        if decision.what == "kill":
+            self._kill(decision)
+        elif decision.what == "interrupt":
+            self.moot += not self.crew.interrupt(decision.seats[0])
+        else:
+            sitter = self.crew.stop(decision.seats[0])
+            if sitter is None:
+                self.moot += 1
+            else:
+                when = now() + int(decision.stop * 1e9)
+                heapq.heappush(self._continue, (when, len(self.decided), sitter))
+
+    def _kill(self, decision: decisions.Decision) -> None:
+        if len(self.crew.deaths) + len(decision.seats) > self.plan.most_kills:
+            self.moot += 1
+            return
+        deaths = self.crew.kill(decision.seats)
+        for seat in decision.seats:
+            if not self.crew.sits(seat):
+                self.crew.start(seat, spawn=decision.spawn)
+        for death in deaths:
+            self._expect_grants(death)
+
+    def _expect_grants(self, death: Death) -> None:
+        for claim in death.claims:
+            how = "inside" if claim.marked else claim.phase
+            self.pending.append((claim.lock, death.life, how, death.condemned))
+
+    # ------------------------------------------------------------ looking
+
+    def _next_continue(self) -> int:
+        return self._continue[0][0] if self._continue else sys.maxsize
+
+    def _look(self, until: int) -> bool:
+        """Do what is due every now and then, and sleep; True: the runner wants us to stop."""
+        at = now()
+        while self._continue and self._continue[0][0] <= at:
+            self.crew.go_on(heapq.heappop(self._continue)[2])
+        waiting = self._waiting()
+        self._settle_stalls(waiting)
+        if at / 1e9 - self._counted >= TICK / 2:
+            self._counted = at / 1e9
+            self.crew.reap()
+            self._look_for_stuck(at, waiting)
+        self._tell_progress(at)
+        return asked_to_stop(min(LOOK, max(0, until - now()) / 1e9))
+
+    def _waiting(self) -> list[tuple[int, int]]:
+        """(lock, since) of everybody who waits now."""
+        return [
+            (claim.lock, claim.since)
+            for sitter in self.crew.sitting()
+            for claim in self.area.claims(sitter.life)
+            if claim.phase == "waiting"
+        ]
+
+    def _settle_stalls(self, waiting: list[tuple[int, int]]) -> None:
+        """``waiting`` must be older than this look at the grants."""
+        open_still = []
+        for lock, life, how, begin in self.pending:
+            granted = self.area.first_grant(lock, begin)
+            if granted:
+                self.stalls.append(Stall(lock, life, how, begin, granted))
+            elif any(other == lock and since <= begin for other, since in waiting):
+                open_still.append((lock, life, how, begin))
+            # Else nobody waited then, or all who did have given up or died.
+        self.pending = open_still
+
+    def _look_for_stuck(self, at: int, waiting: list[tuple[int, int]]) -> None:
+        elapsed = 0 if any(sitter.stopped for sitter in self.crew.sitting()) else at - self._looked
+        self._looked = at
+        grants = {lock: int(self.area.marks(lock).entered) for lock, _ in waiting}
+        for lock in self.stuck.look(grants, grants, elapsed):
+            self.stuck_state[lock] = self.state_of(lock)
+
+    def state_of(self, lock: int) -> dict[str, Any]:
+        """The lock as its domain sees it, for findings."""
+        cell = self.domain.cell(lock)
+        vcpus = [
+            f"vCPU {v.index} pid {v.pid} {'alive' if v.alive else 'DEAD'} waits with ticket {v.ticket}"
+            for v in self.domain.vcpus()
+            if v.waiting_for == lock or not v.alive
+        ]
+        return {
+            "head": cell.head,
+            "tail": cell.tail,
+            "owner_vcpu": cell.owner_vcpu if cell.owned else None,
+            "slow": cell.slow,
+            "flags": cell.flags & 0xFFFF,
+            "mark": int(self.area.marks(lock).mark) - 1,
+            "vcpus": vcpus,
+        }
+
+    def _tell_progress(self, at: int) -> None:
+        if at / 1e9 - self._told < TICK:
+            return
+        self._told = at / 1e9
+        tell(
+            {
+                "progress": {
+                    "elapsed": (at - self.started) / 1e9,
+                    "acquisitions": self.area.acquisitions(),
+                    "kills": len(self.crew.deaths),
+                }
+            }
+        )
+
+    # ------------------------------------------------------------ the end
+
+    def _drain(self) -> None:
+        """Everybody is told to leave, and is waited for as long as there is progress."""
+        since = moved = time.monotonic()
+        done = (-1, -1)
+        impatient = self.subject.collapses or self.ended in ("interrupted", "violated")
+        while self.crew.reap():
+            waiting = self._waiting()
+            self._settle_stalls(waiting)
+            if done != (state := (self.area.acquisitions(), len(self.crew.sitting()))):
+                done, moved = state, time.monotonic()
+            if impatient and time.monotonic() - since >= COLLAPSE_GRACE:
+                return
+            if time.monotonic() - moved >= PATIENCE:
+                self.lost = [self._describe(sitter) for sitter in self.crew.sitting()]
+                return
+            self._tell_progress(now())
+            if asked_to_stop(DRAIN_TICK):
+                self.ended = "interrupted"
+                return
+
+    def _describe(self, sitter: Sitter) -> dict[str, Any]:
+        """Somebody who did not come out."""
+        claims = self.area.claims(sitter.life)
+        about: dict[str, Any] = {"worker": sitter.seat, "life": sitter.life, "pid": sitter.pid}
+        if claims:
+            inmost = claims[-1]
+            about |= {
+                "lock": inmost.lock,
+                "phase": inmost.phase,
+                "waited_ns": now() - inmost.since,
+                "holds": [claim.lock for claim in claims[:-1]],
+                "state": self.state_of(inmost.lock),
+            }
+        return about
+
+    def _audit(self) -> None:
+        """Everybody has gone: nothing of the dead may be left, and every lock must be to be had."""
+        self.after["recovered"] = self.domain.recover()
+        part = worker.Part(
+            parent=0,
+            seed=self.plan.seed,
+            seat=self.auditor_seat,
+            generation=0,
+            life=self.plan.lives - 1,
+            processes=self.plan.processes,
+            outside_loops=0,
+        )
+        self.area.life(part.life).seat = part.seat
+        auditor = worker.Participant(self.area, part, self.locks)
+        with auditor.listening():
+            for lock in range(self.plan.locks):
+                auditor.turn(decisions.Turn("within", lock, None, AUDIT, 0.0))
+                self._tell_progress(now())
+                if auditor.failed or self.area.life(part.life).timeouts:
+                    self.after["refused"] = {"lock": lock, "state": self.state_of(lock)}
+                    return
+        residue = ffi.new("struct plk_residue *")
+        lib.plk_residue(self.domain.address, residue)
+        self.after |= {
+            "tombstones": residue.tombs,
+            "tombstones_counted": residue.tombs_live,
+            "parked": residue.parked,
+            "slots_of_the_dead": sum(not vcpu.alive for vcpu in self.domain.vcpus()),
+            "not_free": [lock for lock in range(self.plan.locks) if self._in_use(lock)],
+        }
+
+    def _in_use(self, lock: int) -> bool:
+        cell = self.domain.cell(lock)
+        return bool(cell.head != cell.tail or cell.flags & lib.PLK_CELL_OWNER_DIED)
+
+
+def main() -> int:
+    """Entry point of the row process; returns its exit status."""
+    return serve(ChaosPlan, Storm)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
