@@ -14,8 +14,8 @@ from typing import Any
 
 #: How a worker asks for a lock, and how often.
 HOW = (("wait", 0.5), ("timeout", 0.2), ("within", 0.15), ("poll", 0.1), ("try", 0.05))
-NESTED = 0.15  #: share of turns that take a second lock inside the first
-CROWDED = 0.8  #: share of locks drawn from those that many want
+NESTED = 0.25  #: share of turns that take a second lock inside the first
+CROWDED = 0.75  #: share of locks drawn from those that many want
 SHORTEST, LONGEST = 20e-6, 20e-3  #: seconds until a timeout
 POLLS = 3  #: attempts of a turn that polls
 
@@ -63,7 +63,7 @@ class Worker:
         # the other way: nobody waits in a circle.
         self._tiers = (range(locks // 2), range(locks // 2, locks))
         self._all = range(locks)
-        self._crowd = max(1, processes // 8)
+        self._crowd = max(1, processes // 4)
 
     def turn(self) -> Turn:
         """The next one.  Always draws as often."""
