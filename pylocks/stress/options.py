@@ -128,9 +128,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "verified, and what the killed leave behind must be recovered and reported. Defaults become "
         f"--processes {CHAOS_PROCESSES} --locks {CHAOS_LOCKS} --seconds {CHAOS_SECONDS:g} "
         f"--cs {CHAOS_NS // 1000}us --outside {CHAOS_NS // 1000}us --slow-path {','.join(CHAOS_SLOW_PATHS)}. "
-        "The seed decides what happens to whom, in which order, after which pauses, and which locks each process asks for, how, and how long "
-        "it waits. In the midst of what a signal lands is the machine's timing: the same seed makes the "
-        "same decisions, not the same instants.",
+        "The seed decides what happens to whom, in which order and after which pauses, and which locks each "
+        "process asks for, how, and how long it waits. In the midst of what a signal lands is the machine's "
+        "timing: the same seed makes the same decisions, not the same instants.",
     )
     storm.add_argument("--chaos", action="store_true", help="do so")
     storm.add_argument(

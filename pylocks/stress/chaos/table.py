@@ -24,7 +24,8 @@ def lines(row: Row) -> list[tuple[str, str, str]]:
         f"{chaos['kills_inside']:,} inside a critical section, {chaos['kills_waiting']:,} waiting, "
         f"{chaos['kills_releasing']:,} releasing, {chaos['kills_starting']:,} starting"
     )
-    fresh = f"forks, {chaos['replaced_by_spawn']:,} fresh interpreters, through {chaos['vcpu_slots']:,} vCPU slots"
+    slots = f"through {chaos['vcpu_slots']:,} vCPU slots"
+    fresh = f"forks, {chaos['replaced_by_spawn']:,} fresh interpreters, {slots}"
     rate = f"{units.count(row['acquisitions_per_s'])}/s; longest wait {units.duration(row['wait_ns']['max'])}"
     shown = [
         ("killed", f"{chaos['kills']:,}", where),
