@@ -209,15 +209,38 @@ def test_a_ticket_that_nobody_gave_up_is_missed() -> None:
     assert row["violations_by_kind"]["ticket_skipped"] > 0
 
 
-def test_a_lock_that_the_end_finds_held_is_not_free() -> None:
+def test_a_lock_that_is_not_to_be_had_in_the_end_is_not_free() -> None:
     lie = (
-        "def __exit__(self, *about):\n"
-        "        if os.getpid() != parent and self._lock.index == 0 and random.random() < 0.01:\n"
-        "            os._exit(0)\n"  # a death like any other, but by itself
-        "        return self._lock.__exit__(*about)"
+        "def within(self, seconds):\n"
+        "        if os.getpid() == parent and self._lock.index == 2:\n"
+        "            raise TimeoutError\n"
+        "        return self._lock.within(seconds)"
     )
     row = row_with(lie, kills=0)
-    assert row["violations_by_kind"]["worker_died"] > 0
+    assert row["violations_by_kind"] == {"not_free": 1, "early_timeout": 1}
+    assert row["chaos"]["after"]["refused"]["lock"] == 2
+
+
+def test_slots_that_stay_with_the_dead_are_lost() -> None:
+    row = row_with("import pylocks; pylocks.Domain.recover = lambda self: 0", kills=0)
+    assert set(row["violations_by_kind"]) == {"slot_lost"}
+
+
+@pytest.mark.parametrize(
+    ("after", "kinds"),
+    [
+        ({}, []),
+        ({"tombstones": 1}, ["left_behind"]),
+        ({"tombstones_counted": 1}, ["left_behind"]),
+        ({"parked": 2}, ["left_behind"]),
+        ({"slots_of_the_dead": 2}, ["slot_lost", "slot_lost"]),
+        ({"not_free": [7]}, ["not_free"]),
+    ],
+)
+def test_what_is_left_in_the_end_is_a_violation(after: dict[str, Any], kinds: list[str]) -> None:
+    clean = {"tombstones": 0, "tombstones_counted": 0, "parked": 0, "slots_of_the_dead": 0, "not_free": []}
+    assert [kind for kind, _ in judge.leftovers({**clean, **after})] == kinds
+    assert judge.leftovers({}) == [], "nobody looked"
 
 
 # ---------------------------------------------------------------- decisions

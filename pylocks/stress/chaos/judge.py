@@ -73,6 +73,23 @@ def skipped(
     }
 
 
+#: Violations, each with what is known about it.
+Found = list[tuple[str, dict[str, Any]]]
+
+
+def leftovers(after: Mapping[str, Any]) -> Found:
+    """Violations in what the auditor saw when everybody had gone; empty: nobody looked."""
+    if not after:
+        return []
+    if "refused" in after:
+        return [(NOT_FREE, after["refused"])]
+    found: Found = [(SLOT_LOST, {})] * after["slots_of_the_dead"]
+    left = {name: after[name] for name in ("tombstones", "tombstones_counted", "parked")}
+    if any(left.values()):
+        found.append((LEFT_BEHIND, left))
+    return found + [(NOT_FREE, {"lock": lock}) for lock in after["not_free"]]
+
+
 class StopIndex:
     """Answers how long somebody who mattered to a lock was stopped within a time."""
 

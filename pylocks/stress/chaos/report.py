@@ -125,19 +125,16 @@ def verify(storm: Storm, samples: list[Sample]) -> tuple[dict[str, int], list[Ro
     for number, sample in enumerate(samples):
         found.update(sample.violations)
         findings += found_by(number, sample, storm.started)
-    for kind, about in [*_by_itself(storm), *_of_history(storm), *_of_end(storm)]:
+    for kind, about in [*_by_itself(storm), *_of_history(storm), *judge.leftovers(storm.after)]:
         found[kind] += 1
         if found[kind] <= SHOWN:
             findings.append({"kind": kind, "text": judge.MEANING.get(kind, ""), **about})
     return dict(found), findings
 
 
-Found = list[tuple[str, Row]]
-
-
-def _by_itself(storm: Storm) -> Found:
+def _by_itself(storm: Storm) -> judge.Found:
     """Processes that ended or did not end."""
-    found: Found = []
+    found: judge.Found = []
     for seat, life, code in storm.crew.unexpected:
         how = f"signal {-code}" if code < 0 else f"status {code}"
         message = storm.area.sample(seat).message
@@ -151,33 +148,19 @@ def _by_itself(storm: Storm) -> Found:
     return found
 
 
-def _of_history(storm: Storm) -> Found:
+def _of_history(storm: Storm) -> judge.Found:
     """What the deaths do not account for."""
     area, deaths = storm.area, storm.crew.deaths
-    found: Found = [
+    found: judge.Found = [
         (judge.FALSE_ALARM, {"lock": r.lock, "ticket": r.ticket, "life": r.life, "at_s": _at(storm, r.at)})
         for r in judge.false_alarms(area.told(), deaths)
     ]
-    if storm.violated() or storm.ended == "interrupted":
-        return found  # who was killed in the end accounts for tickets, too
+    if storm.violated():
+        return found  # who is stuck has a ticket, too
     skipped = {lock: int(area.marks(lock).skipped) for lock in range(area.locks)}
     excuses = {lock: int(area.marks(lock).excuses) for lock in range(area.locks)}
     beyond = judge.skipped(skipped, excuses, deaths)
     return found + [(judge.SKIPPED, {"lock": lock, "tickets": number}) for lock, number in beyond.items()]
-
-
-def _of_end(storm: Storm) -> Found:
-    """What was left when everybody had gone."""
-    after = storm.after
-    if not after:
-        return []  # nobody looked, because something was wrong before
-    if "refused" in after:
-        return [(judge.NOT_FREE, after["refused"])]
-    found: Found = [(judge.SLOT_LOST, {})] * after["slots_of_the_dead"]
-    if after["tombstones"] or after["tombstones_counted"] or after["parked"]:
-        left = ("tombstones", "tombstones_counted", "parked")
-        found.append((judge.LEFT_BEHIND, {name: after[name] for name in left}))
-    return found + [(judge.NOT_FREE, {"lock": lock}) for lock in after["not_free"]]
 
 
 def _at(storm: Storm, ns: int) -> float:

@@ -76,9 +76,11 @@ class Storm:
             self.area.control.stop = 1
             self.stopped = now()
             self._drain()
-            self.crew.close()
             if not self.violated():
+                # Whoever was not waited for dies like all the others.
+                self.crew.kill(range(self.plan.processes))
                 self._audit()
+            self.crew.close()
             return build(self, before, Machine.look())
         finally:
             self.crew.close()
