@@ -43,6 +43,7 @@ class Crew:
     def __init__(self, area: ChaosArea, plan: ChaosPlan, domain: Any, locks: Sequence[Any]) -> None:
         self._area, self._plan, self._domain, self._locks = area, plan, domain, locks
         self._sitters: dict[int, Sitter] = {}
+        self._dying: list[Sitter] = []
         self._generations = [0] * plan.processes
         self.lives = 0  #: processes started so far
         self.spawned = 0  #: of those, by a fresh interpreter
@@ -90,27 +91,42 @@ class Crew:
             ],
         )
 
-    def sits(self, seat: int) -> bool:
-        """Whether somebody is in the seat."""
-        return seat in self._sitters
-
     def sitting(self) -> list[Sitter]:
         """Who has not been reaped."""
         return list(self._sitters.values())
 
-    def kill(self, seats: Iterable[int]) -> list[Death]:
-        """Kill and reap the processes in these seats, as nearly at once as can be; how they died."""
-        victims = [self._sitters[seat] for seat in seats if seat in self._sitters]
+    def kill(self, seats: Iterable[int]) -> list[int]:
+        """Kill the processes in these seats, as nearly at once as can be; where there were any.
+
+        Their seats are empty from now on; ``buried`` tells when they are dead.
+        """
+        victims = [self._sitters.pop(seat) for seat in seats if seat in self._sitters]
         for victim in victims:
             # Before the signal: whoever is let in because of this death finds it.
             self._area.life(victim.life).condemned = now()
             os.kill(victim.pid, signal.SIGKILL)
-        deaths = []
-        for victim in victims:
-            if self._wait(victim, 0) == -signal.SIGKILL:
-                deaths.append(self._death(victim))
-        self.deaths += deaths
-        return deaths
+        self._dying += victims
+        return [victim.seat for victim in victims]
+
+    @property
+    def dying(self) -> int:
+        """How many have been killed and are not dead yet: that takes them some CPU time."""
+        return len(self._dying)
+
+    def buried(self) -> list[Death]:
+        """Those of the killed that have died since the last call."""
+        fresh, still = [], []
+        for victim in self._dying:
+            code = self._wait(victim, os.WNOHANG)
+            if code is None:
+                still.append(victim)
+            elif code == -signal.SIGKILL:
+                fresh.append(self._death(victim))
+            else:
+                self._note_end(victim, code)
+        self._dying = still
+        self.deaths += fresh
+        return fresh
 
     def _death(self, victim: Sitter) -> Death:
         me = self._area.life(victim.life)
@@ -161,22 +177,25 @@ class Crew:
         return int(residue.guard_tid)
 
     def reap(self) -> int:
-        """Take note of those who ended by themselves; how many sit."""
+        """Take note of those who ended by themselves; how many still sit."""
         for sitter in self.sitting():
             code = self._wait(sitter, os.WNOHANG)
             if code is not None:
+                del self._sitters[sitter.seat]
                 # What it left behind is a dead man's; how it came to die is judged elsewhere.
                 self._area.life(sitter.life).condemned = now()
-                if code != 0 or self._area.control.stop == 0:
-                    self.unexpected.append((sitter.seat, sitter.life, code))
+                self._note_end(sitter, code)
         return len(self._sitters)
+
+    def _note_end(self, sitter: Sitter, code: int) -> None:
+        if code != 0 or self._area.control.stop == 0:
+            self.unexpected.append((sitter.seat, sitter.life, code))
 
     def _wait(self, sitter: Sitter, flags: int) -> int | None:
         """Exit code of a process that has ended; None: it has not."""
         found, status, used = os.wait4(sitter.pid, flags)
         if found == 0:
             return None
-        del self._sitters[sitter.seat]
         code = os.waitstatus_to_exitcode(status)
         self.ended.append(
             Ended(
@@ -195,5 +214,6 @@ class Crew:
         for sitter in self.sitting():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(sitter.pid, signal.SIGKILL)
-        for sitter in self.sitting():
+        for sitter in [*self.sitting(), *self._dying]:
             self._wait(sitter, 0)
+        self._sitters, self._dying = {}, []

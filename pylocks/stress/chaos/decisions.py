@@ -15,7 +15,7 @@ from typing import Any
 #: How a worker asks for a lock, and how often.
 HOW = (("wait", 0.5), ("timeout", 0.2), ("within", 0.15), ("poll", 0.1), ("try", 0.05))
 NESTED = 0.25  #: share of turns that take a second lock inside the first
-CROWDED = 0.75  #: share of locks drawn from those that many want
+CROWDED = 0.5  #: share of locks drawn from those that many want
 SHORTEST, LONGEST = 20e-6, 20e-3  #: seconds until a timeout
 POLLS = 3  #: attempts of a turn that polls
 

@@ -58,6 +58,7 @@ class Storm:
         self.ended = "deadline"
         self.started = self.stopped = 0  # CLOCK_MONOTONIC, ns
         self._continue: list[tuple[int, int, Sitter]] = []  # heap of (when, number, who)
+        self._spawns: dict[int, bool] = {}  # by seat: how its next process is started
         self._looked = 0
         self._told = self._counted = 0.0
 
@@ -72,6 +73,7 @@ class Storm:
             for seat in range(self.plan.processes):
                 self.crew.start(seat)
             self._rage()
+            self._bury()
             self.crew.go_on_all()
             self.area.control.stop = 1
             self.stopped = now()
@@ -79,6 +81,7 @@ class Storm:
             if not self.violated():
                 # Whoever was not waited for dies like all the others.
                 self.crew.kill(range(self.plan.processes))
+                self._bury()
                 self._audit()
             self.crew.close()
             return build(self, before, Machine.look())
@@ -140,14 +143,18 @@ class Storm:
                 heapq.heappush(self._continue, (when, len(self.decided), sitter))
 
     def _kill(self, decision: decisions.Decision) -> None:
-        if len(self.crew.deaths) + len(decision.seats) > self.plan.most_kills:
+        killed = len(self.crew.deaths) + self.crew.dying
+        if killed + len(decision.seats) > self.plan.most_kills:
             self.moot += 1
             return
-        deaths = self.crew.kill(decision.seats)
-        for seat in decision.seats:
-            if not self.crew.sits(seat):
-                self.crew.start(seat, spawn=decision.spawn)
-        for death in deaths:
+        seats = self.crew.kill(decision.seats)
+        self.moot += len(seats) < len(decision.seats)  # somebody was not there yet
+        self._spawns |= dict.fromkeys(seats, decision.spawn)
+
+    def _replace_the_dead(self) -> None:
+        for death in self.crew.buried():
+            if self.area.control.stop == 0:
+                self.crew.start(death.seat, spawn=self._spawns[death.seat])
             self._expect_grants(death)
 
     def _expect_grants(self, death: Death) -> None:
@@ -165,6 +172,7 @@ class Storm:
         at = now()
         while self._continue and self._continue[0][0] <= at:
             self.crew.go_on(heapq.heappop(self._continue)[2])
+        self._replace_the_dead()
         waiting = self._waiting()
         self._settle_stalls(waiting)
         if at / 1e9 - self._counted >= TICK / 2:
@@ -172,7 +180,8 @@ class Storm:
             self.crew.reap()
             self._look_for_stuck(at, waiting)
         self._tell_progress(at)
-        return asked_to_stop(min(LOOK, max(0, until - now()) / 1e9))
+        pause = DRAIN_TICK / 2 if self.crew.dying else LOOK
+        return asked_to_stop(min(pause, max(0, until - now()) / 1e9))
 
     def _waiting(self) -> list[tuple[int, int]]:
         """(lock, since) of everybody who waits now."""
@@ -241,7 +250,8 @@ class Storm:
         since = moved = time.monotonic()
         done = (-1, -1)
         impatient = self.subject.collapses or self.ended in ("interrupted", "violated")
-        while self.crew.reap():
+        while self.crew.reap() or self.crew.dying:
+            self._replace_the_dead()
             waiting = self._waiting()
             self._settle_stalls(waiting)
             if done != (state := (self.area.acquisitions(), len(self.crew.sitting()))):
@@ -255,6 +265,12 @@ class Storm:
             if asked_to_stop(DRAIN_TICK):
                 self.ended = "interrupted"
                 return
+
+    def _bury(self) -> None:
+        """Wait for the killed to die."""
+        while self.crew.dying:
+            self._replace_the_dead()
+            time.sleep(DRAIN_TICK / 2)
 
     def _describe(self, sitter: Sitter) -> dict[str, Any]:
         """Somebody who did not come out."""
