@@ -149,13 +149,13 @@ class Participant:
             self._ask(lock, level, turn, inner)
         except OwnerDiedError:
             # Refused because a holder died; whoever comes to repair may find it done.
-            lib.plk_chaos_out(self._control, self._life, level)
             self._begin(level, index)
             with lock.repair():
                 self._inside(lock, level, turn, inner, repairs=True)
         lib.plk_chaos_out(self._control, self._life, level)
 
     def _begin(self, level: int, index: int) -> None:
+        lib.plk_chaos_out(self._control, self._life, level)
         lib.plk_chaos_wait(self._control, self._life, level, index)
         self._warned = False
 
@@ -188,9 +188,10 @@ class Participant:
         """acquire() with a limit; whether the lock is held now."""
         if turn.how == "try":
             return bool(lock.acquire(blocking=False))
-        for _ in range(decisions.POLLS if turn.how == "poll" else 1):
+        for attempt in range(decisions.POLLS if turn.how == "poll" else 1):
+            if attempt > 0:
+                self._begin(level, lock.index)  # a place in the queue given up, another one taken
             began = now()
-            self._warned = False
             if lock.acquire(timeout=turn.timeout):
                 return True
             self._timed_out(level, began, turn.timeout)
