@@ -25,6 +25,7 @@ from .report import build
 
 LOOK = 0.01  #: seconds between two looks at the stalls, at most
 PATIENCE = 10.0  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
+LONG = 0.5  #: seconds between two looks for stuck locks, of which more are not counted
 AFTERMATH = 1.0  #: seconds for which a row goes on after the first violation
 LATE = 4.0  #: times the seconds asked for, after which a row ends without the kills asked for
 AUDIT = 10.0  #: seconds that the auditor waits for a lock
@@ -118,7 +119,6 @@ class Storm:
                 self._carry_out(decision)
                 decision = killer.decision()
                 due += int(decision.pause * 1e9)
-                continue
             if self._look(min(due, self._next_continue())):
                 self.ended = "interrupted"
                 return
@@ -205,7 +205,9 @@ class Storm:
         self.pending = open_still
 
     def _look_for_stuck(self, at: int, waiting: list[tuple[int, int]]) -> None:
-        elapsed = 0 if any(sitter.stopped for sitter in self.crew.sitting()) else at - self._looked
+        stopped = any(sitter.stopped for sitter in self.crew.sitting())
+        # Where we did not come to look ourselves, the machine was stopped.
+        elapsed = 0 if stopped else min(at - self._looked, int(LONG * 1e9))
         self._looked = at
         grants = {lock: int(self.area.marks(lock).entered) for lock, _ in waiting}
         for lock in self.stuck.look(grants, grants, elapsed):
