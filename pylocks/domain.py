@@ -96,6 +96,8 @@ class Domain:
                     raise errors.CorruptDomainError(f"{self.describe()}: entry {entry} of its directory")
                 if index >= 0:
                     found.append((bytes(ffi.buffer(text, length[0])).decode("utf-8", "replace"), index))
+                elif index != -errno.ENOENT:
+                    raise segment.refusal(index, ffi.new("struct plk_found *"), self.describe())
                 entry += 1
         return found
 

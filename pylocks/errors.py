@@ -120,9 +120,7 @@ def owner_died(domain: Domain, index: int, refuse: bool) -> None:
     text = f"a thread died while it held {where}: what it protects may be half-done"
     if refuse:
         raise OwnerDiedError(f"{text}. Enter with `with lock.repair():` and put it in order.")
-    warnings.warn(
-        f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2
-    )
+    warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
 
 
 def lock_error(code: int, domain: Domain, index: int) -> Exception:

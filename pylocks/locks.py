@@ -59,9 +59,7 @@ def _refuses(on_owner_death: str) -> bool:
     return on_owner_death == "raise"
 
 
-def lock_at(
-    domain: Domain, index: int, name: str | None = None, on_owner_death: str = "warn"
-) -> TicketLock:
+def lock_at(domain: Domain, index: int, name: str | None = None, on_owner_death: str = "warn") -> TicketLock:
     """A handle of an existing cell; UnknownLockError, ClosedError."""
     if not 0 <= index < domain.lock_limit:
         raise errors.UnknownLockError(f"{domain.describe()} has no lock {index}")

@@ -5,13 +5,12 @@
 
 #include "recover/segment.h"
 
-int plk_robust_init(pthread_mutex_t *mutex);
-
 /* It is held for microseconds; whoever holds it longer is stopped. */
 #define PLK_GUARD_PATIENCE_S 10
 
-/* 0 or a negative errno; -ETIMEDOUT: its holder does not get on with it.  A
- * predecessor that died inside is cleaned up after. */
+/* 0 or a negative errno; -ETIMEDOUT: its holder does not get on with it;
+ * -PLK_E_CORRUPT: it was written over.  A predecessor that died inside is cleaned up
+ * after. */
 int plk_guard_lock(struct plk_segment *s);
 /* The same without waiting; -EBUSY. */
 int plk_guard_trylock(struct plk_segment *s);

@@ -20,12 +20,15 @@
  *                written but pending not yet cleared: it never got into its
  *                critical section, so nothing there can be half-done.
  *              no ticket noted: the orphans of L, if any, are left [D1].
- *              L is served: its head is passed over or kicked once more, because D
- *              may have moved head, or taken a kick meant for another.
+ *              L is served, with slow raised and a fence as a leaver does: its
+ *              head is passed over or kicked once more, because D may have moved
+ *              head, or taken a kick meant for another, or died at leaving, or a
+ *              recoverer before us died at leaving on D's behalf.
  *   owned    If D.held exceeds the claims: the cells whose owner record names D.
  *              [D2] record valid: died inside.  Flag owner-died, then move head
  *                on, then serve; the acquirer of the next ticket looks at the
- *                flag after it has seen head, so it can't miss it.
+ *                flag after it has seen head, so it can't miss it.  D may have died
+ *                at clearing slow [S1], having seen nobody: slow is raised again.
  *              record stale: D released, and may have died before its kick: serve.
  *   marks    Passings that somebody began and nobody finished.
  *   counts   parked and tombs_live [D4].
@@ -61,13 +64,6 @@
 
 #define PLK_ORPHAN_TRIES 100
 
-static uint32_t plk_slots(const struct plk_segment *s)
-{
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next);
-
-    return used < s->geometry.vcpus ? used : s->geometry.vcpus;
-}
-
 /* A cell that the segment names: its memory may not be there, its number may lie. */
 static struct plk_cell *plk_cell_named(struct plk_segment *s, uint64_t id)
 {
@@ -89,8 +85,12 @@ static int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct pl
 {
     int rc;
 
-    if (t < PLK_LOAD_ACQUIRE(&cell->head) || t >= PLK_LOAD_ACQUIRE(&cell->tail))
-        return 0; /* served to its end; or the slot lies */
+    if (t >= PLK_LOAD_ACQUIRE(&cell->tail))
+        return 0; /* the slot lies */
+    if (t < PLK_LOAD_ACQUIRE(&cell->head)) {
+        plk_serve(s, dead, cell, id, t); /* a recoverer before us may have died with it put up */
+        return 0;
+    }
     rc = plk_tomb_put(s, dead, id, t);
     if (rc != 0)
         return rc;
@@ -118,7 +118,7 @@ static int plk_leave_orphans(struct plk_segment *s, struct plk_vcpu *dead, struc
             sched_yield(); /* whoever is taking a ticket needs a few instructions for it */
         }
         if (rc == 0)
-            from += PLK_ORPHAN_SPAN;
+            from = until - from > PLK_ORPHAN_SPAN ? from + PLK_ORPHAN_SPAN : until; /* never past 2^64 */
         else if ((rc = plk_leave_for(s, dead, cell, id, ticket)) != 0)
             return rc;
         else
@@ -138,6 +138,10 @@ static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, const
         rc = plk_leave_orphans(s, dead, cell, claim->cell, PLK_LOAD_ACQUIRE(&cell->tail));
     else
         rc = plk_leave_for(s, dead, cell, claim->cell, claim->ticket);
+    /* The dead may have been leaving themselves, or a recoverer before us died at
+     * leaving for them: between a tombstone and the look at head. */
+    PLK_STORE(&cell->slow, 1);
+    plk_barrier_heavy(s); /* [K2] as in plk_leave_for */
     plk_serve_head(s, dead, cell, claim->cell);
     return rc;
 }
@@ -151,6 +155,7 @@ static void plk_recover_owned(struct plk_segment *s, struct plk_vcpu *dead, stru
     if (PLK_OWNER_VALID(PLK_LOAD(&cell->owner), head) && head < PLK_LOAD_ACQUIRE(&cell->tail)) {
         /* [D2] flag before head; pairs with the look at flags of whoever enters next */
         __atomic_fetch_or(&cell->flags, PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST);
+        PLK_STORE_RELEASE(&cell->slow, 1); /* [S1] before head: nobody enters and misses it */
         __atomic_compare_exchange_n(&cell->head, &head, head + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     }
     plk_serve_head(s, dead, cell, id);
@@ -242,10 +247,16 @@ int plk_recover_vcpu(struct plk_segment *s, uint32_t index)
 int plk_recover(struct plk_segment *s)
 {
     int rc = plk_guard_lock(s), count = 0;
+    int64_t slots;
     uint32_t i;
 
     if (rc != 0)
         return rc;
+    slots = plk_slots_ready(s);
+    if (slots < 0) {
+        plk_guard_unlock(s);
+        return (int)slots;
+    }
     for (i = 0; i < plk_slots(s); i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
@@ -275,9 +286,10 @@ static int plk_look_due(struct plk_segment *s)
            __atomic_compare_exchange_n(looked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-static int plk_anybody_dirty(const struct plk_segment *s)
+static int plk_anybody_dirty(struct plk_segment *s)
 {
-    uint32_t used = plk_slots(s), i;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
 
     for (i = 0; i < used; i++) {
         if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
@@ -308,11 +320,13 @@ static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w)
         return;
     if (plk_guard_trylock(s) != 0)
         return; /* who has it recovers, or will be done soon; or died, and the next look gets it */
-    for (i = 0; i < plk_slots(s); i++) {
-        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-            plk_recover_vcpu(s, i);
+    if (plk_slots_ready(s) >= 0) {
+        for (i = 0; i < plk_slots(s); i++) {
+            if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
+                plk_recover_vcpu(s, i);
+        }
+        plk_look_after_head(s, w);
     }
-    plk_look_after_head(s, w);
     plk_guard_unlock(s);
 }
 
@@ -320,9 +334,10 @@ static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w)
 static int plk_holder_lives(struct plk_segment *s, const struct plk_cell *cell, uint64_t head)
 {
     uint64_t owner = PLK_LOAD(&cell->owner);
-    const struct plk_vcpu *v = plk_vcpu_at(s, PLK_OWNER_VCPU(owner));
+    uint32_t index = PLK_OWNER_VCPU(owner);
 
-    return PLK_OWNER_VALID(owner, head) && v != NULL && plk_life_of(v) == PLK_LIFE_ALIVE;
+    return PLK_OWNER_VALID(owner, head) && index < plk_slots(s) &&
+           plk_life_of(plk_vcpu_at(s, index)) == PLK_LIFE_ALIVE;
 }
 
 void plk_watch(struct plk_wait *w)

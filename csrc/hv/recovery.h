@@ -14,7 +14,8 @@ void plk_watch(struct plk_wait *w);
 int plk_recover_vcpu(struct plk_segment *s, uint32_t index);
 
 /* Recover every vCPU whose thread has died, free all their slots, and mend all
- * counts.  How many there were, or a negative errno of the domain mutex. */
+ * counts.  How many there were, or a negative errno of the domain mutex, or of
+ * plk_reserve. */
 int plk_recover(struct plk_segment *s);
 
 #endif

@@ -9,6 +9,9 @@
  * The life word's list node lies in the segment and the C library follows it at
  * thread exit, so the mapping outlives every seat: each seat holds a reference.
  *
+ * A thread that ends while it holds keeps its slot, and its reference until the
+ * kernel has walked its list: such references are strays, which later calls drop.
+ *
  * Lifetime of the table of seats: modules cache its address in thread-local
  * storage, and other thread-specific destructors may still take locks, so the
  * destructor only empties the table and asks to be called again; the table is
@@ -32,6 +35,7 @@
 #include "hv/guard.h"
 #include "hv/recovery.h"
 #include "hv/reserve.h"
+#include "hv/robust.h"
 #include "recover/life.h"
 
 struct plk_table {
@@ -50,10 +54,52 @@ static pthread_once_t plk_once = PTHREAD_ONCE_INIT;
 static int plk_once_error;
 static uint32_t plk_fork_count, plk_forks_begun;
 
+/* A reference whose thread is ending. */
+struct plk_stray {
+    struct plk_stray *next;
+    struct plk_segment *s;
+    const struct plk_vcpu *v;
+    uint32_t generation; /* of the slot: another one means that it has been recovered since */
+};
+static struct plk_stray *plk_strays;
+
 static void plk_seat_clear(struct plk_seat *seat)
 {
     free(seat->left);
     memset(seat, 0, sizeof(*seat));
+}
+
+static void plk_stray_add(struct plk_segment *s, const struct plk_vcpu *v)
+{
+    struct plk_stray *stray = malloc(sizeof(*stray));
+
+    if (stray == NULL)
+        return; /* the segment stays mapped, nothing else */
+    *stray = (struct plk_stray){NULL, s, v, PLK_LOAD(&v->generation)};
+    pthread_mutex_lock(&plk_local);
+    stray->next = plk_strays;
+    plk_strays = stray;
+    pthread_mutex_unlock(&plk_local);
+}
+
+/* Drop the references of threads that are gone by now. */
+static void plk_strays_drop(void)
+{
+    struct plk_stray **at, *stray;
+
+    do {
+        pthread_mutex_lock(&plk_local);
+        for (at = &plk_strays; (stray = *at) != NULL; at = &stray->next) {
+            if (plk_life_of(stray->v) != PLK_LIFE_ALIVE || PLK_LOAD(&stray->v->generation) != stray->generation)
+                break;
+        }
+        if (stray != NULL)
+            *at = stray->next;
+        pthread_mutex_unlock(&plk_local);
+        if (stray != NULL)
+            plk_segment_put(stray->s);
+        free(stray);
+    } while (stray != NULL);
 }
 
 /* Runs in the thread that owns the seat. */
@@ -64,10 +110,12 @@ static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
     plk_seat_clear(seat);
     /* Ending while holding: leave the slot to recovery, as for any death; the
      * kernel marks the life word when the thread is gone. */
-    if (v->held != 0 || v->pending != 0 || v->depth != 0)
+    if (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 || PLK_LOAD(&v->depth) != 0) {
+        plk_stray_add(s, v);
         return;
+    }
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
-    pthread_mutex_unlock(&v->life.mutex);
+    plk_robust_unlock(&v->life.mutex);
     plk_segment_put(s);
 }
 
@@ -108,6 +156,12 @@ static void plk_fork_child(void)
     struct plk_table *mine = pthread_getspecific(plk_key), *table = plk_tables, *next;
     uint32_t i;
 
+    struct plk_stray *stray;
+
+    for (; (stray = plk_strays) != NULL; free(stray)) {
+        plk_strays = stray->next;
+        stray->s->references--;
+    }
     /* Seats of the parent's other threads, and this thread's own former ones. */
     for (; table != NULL; table = next) {
         next = table->next;
@@ -195,6 +249,7 @@ int plk_segment_publish(struct plk_segment *s)
 
     if (seats == NULL)
         return -ENOMEM;
+    plk_strays_drop();
     plk_seats_sweep(seats);
     pthread_mutex_lock(&plk_local);
     for (i = 0; i < PLK_MAX_DOMAINS && plk_segments[i] != NULL; i++)
@@ -302,12 +357,12 @@ static int plk_slot_takable(struct plk_segment *s, uint32_t index)
 
 static int plk_slot_find(struct plk_segment *s, uint32_t *found)
 {
-    struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->vcpus_next), i;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
     int rc;
 
-    if (used > s->geometry.vcpus)
-        used = s->geometry.vcpus;
+    if (used < 0)
+        return (int)used;
     for (i = 0; i < used; i++) {
         if (plk_slot_takable(s, i)) {
             *found = i;
@@ -316,11 +371,11 @@ static int plk_slot_find(struct plk_segment *s, uint32_t *found)
     }
     if (used == s->geometry.vcpus)
         return -EUSERS;
-    rc = plk_reserve(s, plk_vcpu_at(s, used), sizeof(struct plk_vcpu));
+    rc = plk_reserve(s, plk_vcpu_at(s, i), sizeof(struct plk_vcpu));
     if (rc != 0)
         return rc;
-    *found = used;
-    PLK_STORE(&h->vcpus_next, used + 1);
+    *found = i;
+    PLK_STORE(&s->header->vcpus_next, i + 1);
     return 0;
 }
 
@@ -340,16 +395,19 @@ static int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
     int rc;
 
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
-    v->pending = 0;
-    v->ticket = PLK_NO_TICKET;
-    v->held = v->depth = v->burying = v->channel = v->cpu = 0;
-    v->wait_since = 0;
-    v->generation++;
-    v->pid = who->pid;
-    v->tid = who->tid;
-    v->start_time = who->start_time;
-    v->pid_ns = who->pid_ns;
-    memset(&v->life, 0, sizeof(v->life));
+    PLK_STORE(&v->pending, 0);
+    PLK_STORE(&v->ticket, PLK_NO_TICKET);
+    PLK_STORE(&v->held, 0);
+    PLK_STORE(&v->depth, 0);
+    PLK_STORE(&v->burying, 0);
+    PLK_STORE(&v->channel, 0);
+    PLK_STORE(&v->cpu, 0);
+    PLK_STORE(&v->wait_since, 0);
+    PLK_STORE(&v->generation, PLK_LOAD(&v->generation) + 1);
+    PLK_STORE(&v->pid, who->pid);
+    PLK_STORE(&v->tid, who->tid);
+    PLK_STORE(&v->start_time, who->start_time);
+    PLK_STORE(&v->pid_ns, who->pid_ns);
     rc = plk_robust_init(&v->life.mutex);
     if (rc == 0)
         rc = -pthread_mutex_lock(&v->life.mutex);
@@ -371,6 +429,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     *seat = &seats[s->id];
     if ((*seat)->vcpu != NULL && !PLK_LOAD(&s->closed))
         return 0; /* through another module */
+    plk_strays_drop();
     plk_seats_sweep(seats);
     /* A reference first, so that a concurrent close can't unmap under us. */
     pthread_mutex_lock(&plk_local);
@@ -434,5 +493,6 @@ int plk_retire_all(struct plk_domain *domain)
      * and hold their references until then. */
     if (rc == 0 && mine != NULL && mine[id].vcpu != NULL)
         plk_seat_leave(&mine[id], s);
+    plk_strays_drop();
     return rc;
 }

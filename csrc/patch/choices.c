@@ -68,18 +68,18 @@ static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     uint64_t owner = PLK_LOAD(&w->lock->cell->owner);
-    struct plk_vcpu *holder = plk_vcpu_at(s, PLK_OWNER_VCPU(owner));
+    uint32_t index = PLK_OWNER_VCPU(owner);
     uint32_t cpu = (uint32_t)sched_getcpu() + 1; /* 0 where it is unknown */
 
     PLK_STORE(&w->seat->vcpu->cpu, cpu);
-    return cpu != 0 && holder != NULL && PLK_OWNER_VCPU(owner) < PLK_LOAD(&s->header->vcpus_next) &&
-           PLK_OWNER_VALID(owner, head) && PLK_LOAD(&holder->cpu) == cpu;
+    return cpu != 0 && index < plk_slots(s) && PLK_OWNER_VALID(owner, head) &&
+           PLK_LOAD(&plk_vcpu_at(s, index)->cpu) == cpu;
 }
 
 static long plk_event_counters(struct plk_vcpu *me, uint64_t event)
 {
     if (event < PLK_EV_COUNT)
-        PLK_STORE(&me->events[event], me->events[event] + 1);
+        PLK_STORE(&me->events[event], PLK_LOAD(&me->events[event]) + 1);
     return 0;
 }
 

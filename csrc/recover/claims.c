@@ -9,7 +9,8 @@
  * release, always in at least one of these states, and enters each before it
  * leaves the one before:
  *
- *   window     pending == L, ticket == NONE        announced before the xadd
+ *   window     pending == L, ticket == NONE        announced before the xadd; if it
+ *                                                  is served at once, until owner
  *   claim      pending == L, ticket == t, or the same in outer[]
  *   owner      owner == (t, X)                     before pending falls
  *   tombstone  (L, t) stands, PASSING or not       before pending falls
@@ -28,9 +29,10 @@
  * owner or left again before 6; but then it had moved the version, after 1: 7
  * sees it.  A window of a living vCPU seen in 3 or 6 may be X's: asked again.
  *
- * A claim moves between pending and outer[] while X looks at signals, which could
- * hide it from a reader of one slot; `shifts` moves first each time, and a reader
- * that finds it moved reads the slot again.
+ * A claim moves from pending to outer[] and back while X looks at signals.  Who
+ * reads pending, then outer[], could find it in neither only if it came back in
+ * between; on the way back `shifts` moves after pending is set and before outer[]
+ * falls, and a reader that finds shifts moved reads the slot again.
  *
  * A slot may also be read torn and show a claim that never was.  Then an orphan
  * is overlooked; its queue stands still at it, and the waiters' watch asks again. */
@@ -78,7 +80,7 @@ static int plk_look_at_slot(const struct plk_vcpu *v, uint64_t id, struct plk_si
             if (PLK_LOAD_ACQUIRE(&v->outer[i].cell) == id)
                 plk_sighted(seen, PLK_LOAD_ACQUIRE(&v->outer[i].ticket));
         }
-        if (PLK_LOAD_ACQUIRE(&v->shifts) == shifts) /* [D1] pairs with plk_nest, plk_unnest */
+        if (PLK_LOAD_ACQUIRE(&v->shifts) == shifts) /* [D1] pairs with plk_unnest */
             return 0;
     }
     return 1;
@@ -86,9 +88,9 @@ static int plk_look_at_slot(const struct plk_vcpu *v, uint64_t id, struct plk_si
 
 static void plk_look_at_slots(struct plk_segment *s, uint64_t id, struct plk_sighting *seen)
 {
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next), i;
+    uint32_t used = plk_slots(s), i;
 
-    for (i = 0; i < used && i < s->geometry.vcpus; i++)
+    for (i = 0; i < used; i++)
         seen->window |= plk_look_at_slot(plk_vcpu_at(s, i), id, seen);
 }
 
@@ -102,7 +104,7 @@ int plk_orphan(struct plk_segment *s, const struct plk_cell *cell, uint64_t id, 
 
     if (until > tail)
         until = tail;
-    if (until > from + PLK_ORPHAN_SPAN)
+    if (until > from && until - from > PLK_ORPHAN_SPAN)
         until = from + PLK_ORPHAN_SPAN;
     plk_look_at_slots(s, id, &seen);                                                 /* 3 */
     owner = __atomic_load_n(&cell->owner, __ATOMIC_SEQ_CST);                         /* 4 */
@@ -130,7 +132,7 @@ unsigned plk_claims_of_dead(const struct plk_vcpu *dead, struct plk_pend claims[
     unsigned count = 0;
 
     for (i = 0; i < depth && i < PLK_PEND_DEPTH; i++)
-        claims[count++] = dead->outer[i];
+        claims[count++] = (struct plk_pend){PLK_LOAD(&dead->outer[i].cell), PLK_LOAD(&dead->outer[i].ticket)};
     if (now.cell != 0 &&
         (count == 0 || memcmp(&claims[count - 1], &now, sizeof(now)) != 0)) /* or died moving it */
         claims[count++] = now;

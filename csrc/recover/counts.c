@@ -27,16 +27,9 @@
 
 #define PLK_MEND_TRIES 100
 
-static uint32_t plk_slots_used(const struct plk_segment *s)
-{
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next);
-
-    return used < s->geometry.vcpus ? used : s->geometry.vcpus;
-}
-
 void plk_parked_mend(struct plk_segment *s, uint32_t channel)
 {
-    uint32_t *word = &plk_channels(s)[channel].parked, used = plk_slots_used(s), i;
+    uint32_t *word = &plk_channels(s)[channel].parked, used = plk_slots(s), i;
     int tries;
 
     for (tries = 0; tries < PLK_MEND_TRIES; tries++) {
@@ -66,7 +59,7 @@ void plk_parked_mend_all(struct plk_segment *s)
 
 static int plk_anybody_buries(const struct plk_segment *s)
 {
-    uint32_t used = plk_slots_used(s), i;
+    uint32_t used = plk_slots(s), i;
 
     for (i = 0; i < used; i++) {
         const struct plk_vcpu *v = plk_vcpu_at(s, i);

@@ -44,10 +44,10 @@ PLK_COLD static int plk_spin(struct plk_wait *w, uint32_t turns)
 PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
 {
     const struct plk_vcpu *me = w->seat->vcpu;
-    uint32_t i;
+    uint32_t depth = PLK_LOAD(&me->depth), i;
 
-    for (i = 0; i < me->depth && i < PLK_PEND_DEPTH; i++) {
-        if (me->outer[i].cell == w->lock->id)
+    for (i = 0; i < depth && i < PLK_PEND_DEPTH; i++) {
+        if (PLK_LOAD(&me->outer[i].cell) == w->lock->id)
             return 1;
     }
     return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->tag);
@@ -80,8 +80,12 @@ PLK_COLD static int plk_wait_turn(struct plk_wait *w)
         head = PLK_LOAD_ACQUIRE(&cell->head);
         if (head == w->ticket)
             return plk_granted(w);
-        if (plk_waits_for_self(w, head))
-            return api->leave(w) < 0 ? -EINTR : -EDEADLK;
+        if (plk_waits_for_self(w, head)) {
+            if (api->leave(w) >= 0)
+                return -EDEADLK;
+            api->nap(PLK_FOREVER); /* no tombstone is free: the caller tries again */
+            return -EINTR;
+        }
         /* Spin once a wait; natively, for ever.  Not behind a long queue, and
          * not on a holder that can't be running: both waste the CPU it needs. */
         if (native || (w->rounds == 0 && w->ticket - head <= domain->spin_near)) {
