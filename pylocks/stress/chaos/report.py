@@ -113,6 +113,7 @@ def longest(storm: Storm, times: list[tuple[int, int]], most: int = 10) -> list[
             "at_s": (stall.begin - storm.started) / 1e9,
             "stall_ns": ns,
             "with_stops_ns": whole,
+            "seen": storm.sights.get((stall.lock, stall.begin)),
         }
         for (ns, whole), stall in order
     ]

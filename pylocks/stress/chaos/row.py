@@ -17,17 +17,18 @@ from pylocks._core import ffi, lib
 from ..row import COLLAPSE_GRACE, DRAIN_TICK, TICK, Machine, asked_to_stop, serve, tell
 from ..shared import now
 from ..subjects import Opened, Subject
-from . import decisions, judge, worker
+from . import decisions, judge, sight, worker
 from .area import ChaosArea
 from .crew import Crew, Sitter
 from .plan import ChaosPlan, Death, Stall
-from .report import build
+from .report import GOAL, build
 
 LOOK = 0.01  #: seconds between two looks at the stalls, at most
 PATIENCE = 10.0  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
 LONG = 0.5  #: seconds between two looks for stuck locks, of which more are not counted
 AFTERMATH = 1.0  #: seconds for which a row goes on after the first violation
 LATE = 4.0  #: times the seconds asked for, after which a row ends without the kills asked for
+SIGHTS = 50  #: stalls beyond the goal of which it is noted how the lock stood
 AUDIT = 10.0  #: seconds that the auditor waits for a lock
 
 
@@ -52,6 +53,7 @@ class Storm:
         self.moot = 0  #: decisions about a seat whose process could not be dealt with so
         self.stalls: list[Stall] = []
         self.pending: list[tuple[int, int, str, int]] = []  # of stalls: lock, life, how, begin
+        self.sights: dict[tuple[int, int], dict[str, Any]] = {}  # lock, begin of a stall that got long
         self.stuck = judge.Stuck(int(PATIENCE * 1e9))
         self.stuck_state: dict[int, dict[str, Any]] = {}
         self.lost: list[dict[str, Any]] = []  #: who did not come out in the end
@@ -198,9 +200,13 @@ class Storm:
         for lock, life, how, begin in self.pending:
             granted = self.area.first_grant(lock, begin)
             if granted:
+                if (lock, begin) in self.sights:
+                    sight.later(self.sights[lock, begin])
                 self.stalls.append(Stall(lock, life, how, begin, granted))
             elif any(other == lock and since <= begin for other, since in waiting):
                 open_still.append((lock, life, how, begin))
+                if now() - begin > GOAL and len(self.sights) < SIGHTS and (lock, begin) not in self.sights:
+                    self.sights[lock, begin] = self.state_of(lock)
             # Else nobody waited then, or all who did have given up or died.
         self.pending = open_still
 
@@ -215,21 +221,7 @@ class Storm:
 
     def state_of(self, lock: int) -> dict[str, Any]:
         """The lock as its domain sees it, for findings."""
-        cell = self.domain.cell(lock)
-        vcpus = [
-            f"vCPU {v.index} pid {v.pid} {'alive' if v.alive else 'DEAD'} waits with ticket {v.ticket}"
-            for v in self.domain.vcpus()
-            if v.waiting_for == lock or not v.alive
-        ]
-        return {
-            "head": cell.head,
-            "tail": cell.tail,
-            "owner_vcpu": cell.owner_vcpu if cell.owned else None,
-            "slow": cell.slow,
-            "flags": cell.flags & 0xFFFF,
-            "mark": int(self.area.marks(lock).mark) - 1,
-            "vcpus": vcpus,
-        }
+        return sight.take(lock, self.domain, self.area, self.crew)
 
     def _tell_progress(self, at: int) -> None:
         if at / 1e9 - self._told < TICK:
