@@ -99,12 +99,13 @@ static void repair(struct scene *s)
     s->lock->counter = s->marks->entered;
 }
 
-static void remember_grant(struct plk_chaos_lock *marks, uint64_t at, uint64_t since)
+static void remember_grant(struct plk_chaos_lock *marks, uint64_t at, uint64_t since, uint64_t life)
 {
     struct plk_chaos_grant *grant = &marks->grants[marks->entered % PLK_CHAOS_GRANTS];
 
     STORE(&grant->at, 0); /* whoever reads it meanwhile knows */
     STORE(&grant->since, since);
+    STORE(&grant->life, life);
     STORE(&grant->at, at);
 }
 
@@ -155,7 +156,7 @@ void plk_chaos_enter(struct plk_probe_control *c, uint64_t life, uint64_t level,
             plk_probe_violated(c, s.worker, PLK_PROBE_lost_increment, counted, entered);
         s.lock->counter = entered; /* so that one loss is found once */
     }
-    remember_grant(marks, now, s.claim->since);
+    remember_grant(marks, now, s.claim->since, life);
     marks->entered = entered + 1;
     STORE(&s.claim->phase, PLK_CHAOS_INSIDE);
     plk_probe_count(s.worker, now, now - s.claim->since);
@@ -205,17 +206,20 @@ void plk_chaos_violated(struct plk_probe_control *c, uint64_t life, uint64_t lev
     plk_probe_violated(c, scene_of(c, life, level).worker, kind, got, expected);
 }
 
-uint64_t plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from)
+uint64_t plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from, uint64_t *life)
 {
     struct plk_chaos_lock *marks = plk_chaos_lock_at(c, lock);
     uint64_t first = 0;
 
     for (int i = 0; i < PLK_CHAOS_GRANTS; i++) {
-        uint64_t at = LOAD(&marks->grants[i].at), since = LOAD(&marks->grants[i].since);
+        struct plk_chaos_grant *grant = &marks->grants[i];
+        uint64_t at = LOAD(&grant->at), since = LOAD(&grant->since), who = LOAD(&grant->life);
 
-        if (at == LOAD(&marks->grants[i].at) && at >= from && since <= from && at != 0 &&
-            (first == 0 || at < first))
+        if (at == LOAD(&grant->at) && at >= from && since <= from && at != 0 &&
+            (first == 0 || at < first)) {
             first = at;
+            *life = who;
+        }
     }
     return first;
 }

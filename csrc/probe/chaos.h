@@ -85,7 +85,7 @@ struct plk_chaos_life {
 
 /* A grant; `at` is 0 while it is being written. */
 struct plk_chaos_grant {
-    uint64_t at, since;
+    uint64_t at, since, life;
 };
 
 struct plk_chaos_lock {
@@ -136,8 +136,8 @@ void plk_chaos_violated(struct plk_probe_control *c, uint64_t life, uint64_t lev
                         uint64_t expected);
 
 /* When the lock was first granted, from `from` on, to somebody who waited for it
- * then; 0: not that is known.  Of grants that are forgotten since, the oldest one
+ * then, and to which life; 0: not that is known.  Of grants that are forgotten since, the oldest one
  * that is not stands for all. */
-uint64_t plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from);
+uint64_t plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from, uint64_t *life);
 
 #endif

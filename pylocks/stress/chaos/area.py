@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pylocks._core import lib
+from pylocks._core import ffi, lib
 
 from ..shared import KINDS, Area
 
@@ -100,9 +100,11 @@ class ChaosArea(Area):
             if claim.phase != lib.PLK_CHAOS_OUTSIDE
         )
 
-    def first_grant(self, lock: int, since: int) -> int:
-        """When somebody who waited for the lock at that time first got it; 0: not yet."""
-        return int(lib.plk_chaos_first_grant(self.control, lock, since))
+    def first_grant(self, lock: int, since: int) -> tuple[int, int] | None:
+        """When somebody who waited for the lock at that time first got it, and which life; None: not yet."""
+        life = ffi.new("uint64_t *")
+        at = int(lib.plk_chaos_first_grant(self.control, lock, since, life))
+        return (at, int(life[0])) if at else None
 
     def told(self) -> list[Report]:
         """All reports there was room for."""

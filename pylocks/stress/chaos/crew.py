@@ -91,6 +91,10 @@ class Crew:
             ],
         )
 
+    def sits(self, sitter: Sitter) -> bool:
+        """Whether that process is still in its seat."""
+        return self._sitters.get(sitter.seat) is sitter
+
     def sitting(self) -> list[Sitter]:
         """Who has not been reaped."""
         return list(self._sitters.values())
@@ -109,9 +113,9 @@ class Crew:
         return [victim.seat for victim in victims]
 
     @property
-    def dying(self) -> int:
-        """How many have been killed and are not dead yet: that takes them some CPU time."""
-        return len(self._dying)
+    def dying(self) -> list[Sitter]:
+        """Who has been killed and is not dead yet: that takes some CPU time."""
+        return list(self._dying)
 
     def buried(self) -> list[Death]:
         """Those of the killed that have died since the last call."""
@@ -155,7 +159,7 @@ class Crew:
 
     def go_on(self, sitter: Sitter) -> None:
         """Continue a process that was stopped, unless it has been killed meanwhile."""
-        if self._sitters.get(sitter.seat) is sitter and sitter.stopped:
+        if self.sits(sitter) and sitter.stopped:
             self._note_stop(sitter)
             sitter.stopped = 0
             os.kill(sitter.pid, signal.SIGCONT)

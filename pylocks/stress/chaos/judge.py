@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .area import Report
@@ -128,13 +129,24 @@ class StopIndex:
         return total
 
 
-def stall_times(stalls: Iterable[Stall], stops: Iterable[Stop], locks: int) -> list[tuple[int, int]]:
-    """Of each stall, ns without the time in which somebody who mattered was stopped, and with it."""
+@dataclass(frozen=True)
+class StallTime:
+    """How long a stall was, ns."""
+
+    whole: int
+    net: int  #: without the time in which somebody who mattered was stopped
+    fed: int  #: without that in which the one it was granted to, and its holder, lacked a CPU, either
+
+
+def stall_times(stalls: Iterable[Stall], stops: Iterable[Stop], locks: int) -> list[StallTime]:
+    """How long each of the stalls was."""
     index = StopIndex(stops, locks)
-    return [
-        (stall.end - stall.begin - index.overlap(stall.lock, stall.begin, stall.end), stall.end - stall.begin)
-        for stall in stalls
-    ]
+    times = []
+    for stall in stalls:
+        whole = stall.end - stall.begin
+        net = whole - index.overlap(stall.lock, stall.begin, stall.end)
+        times.append(StallTime(whole, net, max(0, net - stall.starved)))
+    return times
 
 
 def quantiles(values: Sequence[int]) -> dict[str, int | None]:

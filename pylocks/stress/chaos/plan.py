@@ -75,3 +75,4 @@ class Stall:
     how: str  #: phase of the claim: "waiting", "inside" or "releasing"
     begin: int  #: CLOCK_MONOTONIC, ns
     end: int
+    starved: int = 0  #: ns of it for which the one who got the lock, and who held it before, lacked a CPU

@@ -74,8 +74,8 @@ def figures(storm: Storm) -> Row:
     times = judge.stall_times(storm.stalls, crew.stops, plan.locks)
     decided = [decision.to_json() for decision in storm.decided]
     by_phase: dict[str, list[int]] = {"inside": [], "waiting": [], "releasing": []}
-    for (ns, _), stall in zip(times, storm.stalls, strict=True):
-        by_phase[stall.how].append(ns)
+    for time, stall in zip(times, storm.stalls, strict=True):
+        by_phase[stall.how].append(time.net)
     return {
         "kills_wanted": plan.kills,
         **judge.counts(crew.deaths, plan.processes),
@@ -88,8 +88,11 @@ def figures(storm: Storm) -> Row:
         "interrupts": area.total("interrupts"),
         "owner_deaths_reported": int(area.total("told")),
         "stalls": len(times),
-        "stall_ns": judge.quantiles([ns for ns, _ in times]),
-        "stall_with_stops_ns": judge.quantiles([whole for _, whole in times]),
+        "stall_ns": judge.quantiles([time.net for time in times]),
+        "stall_with_stops_ns": judge.quantiles([time.whole for time in times]),
+        "stall_without_cpu_wait_ns": judge.quantiles([time.fed for time in times]),
+        "stalls_beyond_goal": sum(time.net > GOAL for time in times),
+        "stalls_beyond_goal_without_cpu_wait": sum(time.fed > GOAL for time in times),
         "stall_by_phase_ns": {how: judge.quantiles(each) for how, each in by_phase.items()},
         "stall_goal_ns": GOAL,
         "longest_stalls": longest(storm, times),
@@ -102,20 +105,21 @@ def figures(storm: Storm) -> Row:
     }
 
 
-def longest(storm: Storm, times: list[tuple[int, int]], most: int = 10) -> list[Row]:
+def longest(storm: Storm, times: list[judge.StallTime], most: int = 10) -> list[Row]:
     """The worst stalls, for whoever wants to know where they come from."""
-    order = sorted(zip(times, storm.stalls, strict=True), key=lambda pair: -pair[0][0])[:most]
+    order = sorted(zip(times, storm.stalls, strict=True), key=lambda pair: -pair[0].net)[:most]
     return [
         {
             "lock": stall.lock,
             "how": stall.how,
             "life": stall.life,
             "at_s": (stall.begin - storm.started) / 1e9,
-            "stall_ns": ns,
-            "with_stops_ns": whole,
+            "stall_ns": time.net,
+            "with_stops_ns": time.whole,
+            "without_cpu_wait_ns": time.fed,
             "seen": storm.sights.get((stall.lock, stall.begin)),
         }
-        for (ns, whole), stall in order
+        for time, stall in order
     ]
 
 

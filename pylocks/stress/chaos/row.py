@@ -52,7 +52,8 @@ class Storm:
         self.decided: list[decisions.Decision] = []
         self.moot = 0  #: decisions about a seat whose process could not be dealt with so
         self.stalls: list[Stall] = []
-        self.pending: list[tuple[int, int, str, int]] = []  # of stalls: lock, life, how, begin
+        self.pending: list[tuple[int, Death, str]] = []  # of stalls: lock, who died, how
+        self._starved: dict[int, sight.Starvation] = {}  # by life that was killed
         self.sights: dict[tuple[int, int], dict[str, Any]] = {}  # lock, begin of a stall that got long
         self.stuck = judge.Stuck(int(PATIENCE * 1e9))
         self.stuck_state: dict[int, dict[str, Any]] = {}
@@ -145,10 +146,14 @@ class Storm:
                 heapq.heappush(self._continue, (when, len(self.decided), sitter))
 
     def _kill(self, decision: decisions.Decision) -> None:
-        killed = len(self.crew.deaths) + self.crew.dying
+        killed = len(self.crew.deaths) + len(self.crew.dying)
         if killed + len(decision.seats) > self.plan.most_kills:
             self.moot += 1
             return
+        starvation = sight.Starvation(self.crew, self.area)
+        for sitter in self.crew.sitting():
+            if sitter.seat in decision.seats:
+                self._starved[sitter.life] = starvation
         seats = self.crew.kill(decision.seats)
         self.moot += len(seats) < len(decision.seats)  # somebody was not there yet
         self._spawns |= dict.fromkeys(seats, decision.spawn)
@@ -162,7 +167,7 @@ class Storm:
     def _expect_grants(self, death: Death) -> None:
         for claim in death.claims:
             how = "inside" if claim.marked else claim.phase
-            self.pending.append((claim.lock, death.life, how, death.condemned))
+            self.pending.append((claim.lock, death, how))
 
     # ------------------------------------------------------------ looking
 
@@ -197,18 +202,24 @@ class Storm:
     def _settle_stalls(self, waiting: list[tuple[int, int]]) -> None:
         """``waiting`` must be older than this look at the grants."""
         open_still = []
-        for lock, life, how, begin in self.pending:
+        for lock, death, how in self.pending:
+            begin = death.condemned
             granted = self.area.first_grant(lock, begin)
-            if granted:
+            if granted is not None:
+                end, life = granted
                 if (lock, begin) in self.sights:
                     sight.later(self.sights[lock, begin])
-                self.stalls.append(Stall(lock, life, how, begin, granted))
+                starved = self._starved[death.life].of(lock, life)
+                self.stalls.append(Stall(lock, death.life, how, begin, end, starved))
             elif any(other == lock and since <= begin for other, since in waiting):
-                open_still.append((lock, life, how, begin))
+                open_still.append((lock, death, how))
                 if now() - begin > GOAL and len(self.sights) < SIGHTS and (lock, begin) not in self.sights:
                     self.sights[lock, begin] = self.state_of(lock)
             # Else nobody waited then, or all who did have given up or died.
         self.pending = open_still
+        kept = {death.life for _, death, _ in open_still}
+        dying = {sitter.life for sitter in self.crew.dying}
+        self._starved = {life: each for life, each in self._starved.items() if life in kept | dying}
 
     def _look_for_stuck(self, at: int, waiting: list[tuple[int, int]]) -> None:
         stopped = any(sitter.stopped for sitter in self.crew.sitting())

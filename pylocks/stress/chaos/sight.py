@@ -8,7 +8,30 @@ from typing import Any
 from pylocks._core import ffi, lib
 
 from .area import ChaosArea
-from .crew import Crew
+from .crew import Crew, Sitter
+
+
+class Starvation:
+    """How long those who have to do with a lock lack a CPU, from the moment of a kill on."""
+
+    def __init__(self, crew: Crew, area: ChaosArea) -> None:
+        self._crew = crew
+        self._before: dict[int, tuple[Sitter, int]] = {}
+        self._holders: dict[int, int] = {}
+        for sitter in crew.sitting():
+            self._before[sitter.life] = sitter, starved(sitter.pid) or 0
+            for claim in area.claims(sitter.life):
+                if claim.marked:
+                    self._holders[claim.lock] = sitter.life
+
+    def of(self, lock: int, life: int) -> int:
+        """Nanoseconds for which this life, and whoever held the lock, were runnable without a CPU since."""
+        total = 0
+        for each in {life, self._holders.get(lock, life)}:
+            sitter, before = self._before.get(each, (None, 0))
+            if sitter is not None and self._crew.sits(sitter):  # else its pid may be another's
+                total += max(0, (starved(sitter.pid) or 0) - before)
+        return total
 
 
 def take(lock: int, domain: Any, area: ChaosArea, crew: Crew) -> dict[str, Any]:
@@ -25,7 +48,7 @@ def take(lock: int, domain: Any, area: ChaosArea, crew: Crew) -> dict[str, Any]:
         "flags": cell.flags & 0xFFFF,
         "mark": int(area.marks(lock).mark) - 1,
         "guard_tid": residue.guard_tid,
-        "dying": crew.dying,
+        "dying": len(crew.dying),
         "stopped": [sitter.seat for sitter in crew.sitting() if sitter.stopped],
         "vcpus": [
             {

@@ -16,6 +16,7 @@ def lines(row: Row) -> list[tuple[str, str, str]]:
     chaos = row["chaos"]
     after = chaos["after"]
     stall, whole = chaos["stall_ns"], chaos["stall_with_stops_ns"]
+    fed = chaos["stall_without_cpu_wait_ns"]
 
     def spread(how: dict[str, int | None]) -> str:
         return f"p99 {units.duration(how['p99'])}, median {units.duration(how['p50'])}"
@@ -36,6 +37,7 @@ def lines(row: Row) -> list[tuple[str, str, str]]:
         ("owner deaths told", f"{chaos['owner_deaths_reported']:,}", "to the next holder"),
         ("longest stall", units.duration(stall["max"]), f"{spread(stall)}, of {chaos['stalls']:,}"),
         ("with stops", units.duration(whole["max"]), f"{spread(whole)}, if somebody was stopped meanwhile"),
+        ("without CPU waits", units.duration(fed["max"]), f"{spread(fed)}, had holders had a CPU"),
         ("acquisitions", units.count(row["acquisitions"]), rate),
     ]
     if "tombstones" in after:
