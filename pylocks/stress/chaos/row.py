@@ -27,7 +27,7 @@ LOOK = 0.01  #: seconds between two looks at the stalls, at most
 PATIENCE = 10.0  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
 LONG = 0.5  #: seconds between two looks for stuck locks, of which more are not counted
 AFTERMATH = 1.0  #: seconds for which a row goes on after the first violation
-LATE = 4.0  #: times the seconds asked for, after which a row ends without the kills asked for
+LATE = 10.0  #: times the seconds asked for, after which a row ends without the kills asked for
 SIGHTS = 50  #: stalls beyond the goal of which it is noted how the lock stood
 AUDIT = 10.0  #: seconds that the auditor waits for a lock
 
