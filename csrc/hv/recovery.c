@@ -19,12 +19,17 @@
  *                That covers D granted but not entered, and D's owner record
  *                written but pending not yet cleared: it never got into its
  *                critical section, so nothing there can be half-done.
- *              no ticket noted: the orphans of L, if any, are left [D1].
+ *              no ticket noted: the orphans of L, if any, are left [D1].  If D's
+ *                owner record is valid there, it was served at once and about to
+ *                enter: a leaver, too; unless D held more locks than it was acquiring
+ *                and this may be one of them: then it counts as owned, below.
  *              L is served, with slow raised and a fence as a leaver does: its
  *              head is passed over or kicked once more, because D may have moved
  *              head, or taken a kick meant for another, or died at leaving, or a
  *              recoverer before us died at leaving on D's behalf.
  *   owned    If D.held exceeds the claims: the cells whose owner record names D.
+ *              The record is read once, and head after it: a stale one may be
+ *              overwritten at any moment by a living owner, with head as its ticket.
  *              [D2] record valid: died inside.  Flag owner-died, then move head
  *                on, then serve; the acquirer of the next ticket looks at the
  *                flag after it has seen head, so it can't miss it.  D may have died
@@ -127,16 +132,30 @@ static int plk_leave_orphans(struct plk_segment *s, struct plk_vcpu *dead, struc
     return 0;
 }
 
-static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, const struct plk_pend *claim)
+/* Was D served at once, and died before it had entered?  *ticket: which it had. */
+static int plk_was_entering(struct plk_cell *cell, uint32_t tag, uint64_t *ticket)
+{
+    uint64_t owner = PLK_LOAD_ACQUIRE(&cell->owner);
+
+    *ticket = PLK_LOAD_ACQUIRE(&cell->head);
+    return (owner & 0xffffu) == tag && PLK_OWNER_VALID(owner, *ticket);
+}
+
+/* owns: D may own the cell, too. */
+static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, uint32_t tag, int owns,
+                             const struct plk_pend *claim)
 {
     struct plk_cell *cell = plk_cell_named(s, claim->cell);
+    uint64_t ticket;
     int rc;
 
     if (cell == NULL)
         return 0;
-    if (claim->ticket == PLK_NO_TICKET)
+    if (claim->ticket == PLK_NO_TICKET) {
         rc = plk_leave_orphans(s, dead, cell, claim->cell, PLK_LOAD_ACQUIRE(&cell->tail));
-    else
+        if (rc == 0 && !owns && plk_was_entering(cell, tag, &ticket))
+            rc = plk_leave_for(s, dead, cell, claim->cell, ticket);
+    } else
         rc = plk_leave_for(s, dead, cell, claim->cell, claim->ticket);
     /* The dead may have been leaving themselves, or a recoverer before us died at
      * leaving for them: between a tombstone and the look at head. */
@@ -146,13 +165,13 @@ static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, const
     return rc;
 }
 
-/* The cell's owner record names the dead. */
+/* The cell's owner record, read before, names the dead. */
 static void plk_recover_owned(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell *cell,
-                              uint64_t id)
+                              uint64_t id, uint64_t owner)
 {
     uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
 
-    if (PLK_OWNER_VALID(PLK_LOAD(&cell->owner), head) && head < PLK_LOAD_ACQUIRE(&cell->tail)) {
+    if (PLK_OWNER_VALID(owner, head) && head < PLK_LOAD_ACQUIRE(&cell->tail)) {
         /* [D2] flag before head; pairs with the look at flags of whoever enters next */
         __atomic_fetch_or(&cell->flags, PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST);
         PLK_STORE_RELEASE(&cell->slow, 1); /* [S1] before head: nobody enters and misses it */
@@ -166,9 +185,13 @@ static void plk_recover_cells(struct plk_segment *s, struct plk_vcpu *dead, uint
 {
     for (; from < end; from++) {
         struct plk_cell *cell = plk_cell_at(s, from);
+        uint64_t owner;
 
-        if (cell != NULL && (PLK_LOAD_ACQUIRE(&cell->owner) & 0xffffu) == tag)
-            plk_recover_owned(s, dead, cell, from + 1);
+        if (cell == NULL)
+            return;
+        owner = PLK_LOAD_ACQUIRE(&cell->owner);
+        if ((owner & 0xffffu) == tag)
+            plk_recover_owned(s, dead, cell, from + 1, owner);
     }
 }
 
@@ -213,14 +236,15 @@ int plk_recover_vcpu(struct plk_segment *s, uint32_t index)
     struct plk_vcpu *dead = plk_vcpu_at(s, index);
     struct plk_pend claims[PLK_CLAIMS_MOST];
     unsigned count = plk_claims_of_dead(dead, claims), i;
+    int owns = PLK_LOAD(&dead->held) > count; /* or died on its way out of a release */
     int rc = 0, part;
 
     PLK_SITE_FRAME();
     for (i = 0; i < count; i++) {
-        part = plk_recover_claim(s, dead, &claims[i]);
+        part = plk_recover_claim(s, dead, index + 1, owns, &claims[i]);
         rc = part != 0 ? part : rc;
     }
-    if (PLK_LOAD(&dead->held) > count) {
+    if (owns) {
         part = plk_recover_held(s, dead, index + 1);
         rc = part != 0 ? part : rc;
     }
