@@ -19,8 +19,9 @@ from support.wait import until
 
 from pylocks._core import lib
 from pylocks.stress import results
-from pylocks.stress.chaos import decisions, judge
+from pylocks.stress.chaos import decisions, judge, sight
 from pylocks.stress.chaos.area import ChaosArea, Claim, Report
+from pylocks.stress.chaos.crew import Sitter
 from pylocks.stress.chaos.plan import ChaosPlan, Death, Stall, Stop
 from pylocks.stress.shared import CHAOS_KINDS, KINDS
 
@@ -524,6 +525,45 @@ def test_stalls_are_counted_without_the_stops_of_those_who_mattered() -> None:
 def test_time_without_a_cpu_is_told_apart() -> None:
     times = judge.stall_times([Stall(1, 0, "inside", 0, 100, starved) for starved in (0, 30, 200)], [], 10)
     assert [(time.net, time.fed) for time in times] == [(100, 100), (100, 70), (100, 0)]
+
+
+class Seats:
+    """A crew of this process alone."""
+
+    def __init__(self) -> None:
+        self.sitter = Sitter(seat=0, generation=0, life=1, pid=os.getpid())
+        self.there = True
+
+    def sitting(self) -> list[Sitter]:
+        return [self.sitter]
+
+    def sits(self, sitter: Sitter) -> bool:
+        return self.there and sitter is self.sitter
+
+
+def test_starvation_is_that_of_the_next_holder_and_the_one_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = 10
+    monkeypatch.setattr(sight, "starved", lambda pid: waited)
+    scene.enter(1)
+    seats = Seats()
+    starvation = sight.Starvation(seats, scene.area)  # type: ignore[arg-type]
+    waited = 17
+    assert starvation.of(0, 1) == 7
+    assert starvation.of(0, 2) == 7, "of the holder, though another one got the lock"
+    assert starvation.of(1, 2) == 0
+    seats.there = False
+    assert starvation.of(0, 1) == 0, "its pid may be another's"
+
+
+def test_what_proc_tells_of_processes() -> None:
+    assert sight.state(os.getpid()) == "R" and (sight.starved(os.getpid()) or 0) >= 0
+    assert sight.state(2**22 + 1) is None and sight.starved(2**22 + 1) is None
+    seen = {"vcpus": [{"pid": os.getpid(), "starved_ns": 0}, {"pid": 2**22 + 1, "starved_ns": 5}]}
+    sight.later(seen)
+    mine, gone = seen["vcpus"]
+    assert (mine["starved_since_ns"] or 0) >= 0 and gone["starved_since_ns"] is None
 
 
 def test_quantiles() -> None:
