@@ -14,7 +14,7 @@ from typing import Any
 
 from pylocks._core import ffi, lib
 
-from ..row import COLLAPSE_GRACE, DRAIN_TICK, TICK, Machine, asked_to_stop, serve, tell
+from ..row import COLLAPSE_GRACE, DRAIN_TICK, STALL, TICK, Machine, asked_to_stop, serve, tell
 from ..shared import now
 from ..subjects import Opened, Subject
 from . import decisions, judge, sight, worker
@@ -24,7 +24,7 @@ from .plan import ChaosPlan, Death, Stall
 from .report import GOAL, build
 
 LOOK = 0.01  #: seconds between two looks at the stalls, at most
-PATIENCE = 10.0  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
+PATIENCE = STALL  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
 LONG = 0.5  #: seconds between two looks for stuck locks, of which more are not counted
 AFTERMATH = 1.0  #: seconds for which a row goes on after the first violation
 LATE = 10.0  #: times the seconds asked for, after which a row ends without the kills asked for
