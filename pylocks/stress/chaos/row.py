@@ -24,7 +24,8 @@ from .plan import ChaosPlan, Death, Stall
 from .report import GOAL, build
 
 LOOK = 0.01  #: seconds between two looks at the stalls, at most
-PATIENCE = STALL  #: seconds of waiting for a lock that nobody is granted, while nobody is stopped: it is stuck
+#: Seconds of waiting for a lock that nobody is granted, while nobody is stopped, after which it is stuck.
+PATIENCE = STALL
 LONG = 0.5  #: seconds between two looks for stuck locks, of which more are not counted
 AFTERMATH = 1.0  #: seconds for which a row goes on after the first violation
 LATE = 10.0  #: times the seconds asked for, after which a row ends without the kills asked for
