@@ -245,6 +245,25 @@ def test_a_lock_that_the_dead_released_long_ago_is_taken_meanwhile(stage: Stagin
     assert len(explored) >= SAMPLE // 2
 
 
+def test_a_full_table_of_tombstones_does_not_hold_up_a_dead_head(stage: Staging) -> None:
+    """[D2] Nobody could abandon anything; but the ticket that is served needs no tombstone."""
+    s = stage(3)
+    corpse = Corpse(s)
+    _, watcher = s.parties
+    table = [s.words.geometry["off_tombs"] + 8 * i for i in range(s.words.geometry["tombs"])]
+    corpse.dies_waiting()
+    take(watcher)
+    for at in table:
+        s.words.put64(at, 7 << 36 | 1)  # of another lock
+    s.words.put32(s.words.layout["header.tombs_live"], len(table))
+    turn_and_release(watcher)
+    assert corpse.buried
+    for at in table:
+        s.words.put64(at, 0)
+    s.words.put32(s.words.layout["header.tombs_live"], 0)
+    idle(s)
+
+
 # --------------------------------------------------------------------- [D3]
 
 DEATHS = {

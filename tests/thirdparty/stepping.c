@@ -79,7 +79,7 @@ static inline int try_pair(struct plk_lock *lock)
 {
     int rc = plk_trylock(lock);
 
-    return rc != 0 ? rc : plk_unlock(lock);
+    return rc < 0 ? rc : plk_unlock(lock);
 }
 
 STEP(nothing, 0)
