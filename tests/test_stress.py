@@ -185,6 +185,33 @@ def test_a_row_that_can_not_run_is_a_failure_with_its_reason(tmp_path: Path) -> 
     assert "PYLOCKS_PATCH" in done.stdout
 
 
+STUCK = """
+import sys
+from pylocks.stress import runner
+runner.SILENCE = 1.0
+runner.ROW = '''
+import sys, time
+sys.path[:] = sys.argv[1:]
+from pylocks.stress import {module} as row
+row.tell = lambda message: time.sleep(100)
+sys.exit(row.main())
+'''
+from pylocks.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_row_that_gets_stuck_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "o.json"
+    options = ["stress", "--slow-path", "futex", "--processes", "2", "--json", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, *options], capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    (finding,) = json.loads(path.read_text())["rows"][0]["findings"]
+    assert "in _fight" in finding["text"] and finding["text"].endswith("got stuck and was killed")
+
+
 def test_json_on_standard_output_is_alone_there() -> None:
     done = stress("--json", "-", "--slow-path", "mp", "--processes", "2", *SHORT, "--no-progress")
     assert json.loads(done.stdout)["verdict"] == "pass"

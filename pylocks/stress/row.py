@@ -9,6 +9,7 @@ runner is gone, and so is the row.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -275,6 +276,7 @@ def main() -> int:
 def serve(kind: type[P], race: Callable[[P, Subject, Opened], Runs]) -> int:
     """Read a plan of that kind, run the row that `race` makes of it, and tell its result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what Ctrl-C means
+    faulthandler.register(signal.SIGUSR1)  # and asks a process that is stuck where it is
     with open(0, "rb", buffering=0, closefd=False) as plans:
         plan = kind.from_json(plans.readline().decode())
     if lib.plk_probe_die_with(plan.parent) != 0:

@@ -28,7 +28,12 @@ from .subjects import Subject, environment
 #: The row's interpreter looks for modules where this one does, wherever we were started.
 ROW = "import sys; sys.path[:] = sys.argv[1:]; from pylocks.stress.{module} import main; sys.exit(main())"
 SILENCE = 30.0  #: seconds without a line after which a row's process counts as stuck
+LAST_WORDS = 0.5  #: seconds a stuck row's process has to say where it is
 FAREWELL = 10.0  #: seconds a row's process has to end after its last line
+
+
+class Silence(Exception):
+    """The process of a row lives and says nothing."""
 
 
 class Interrupts:
@@ -121,12 +126,14 @@ def run_row(plan: Plan, subject: Subject, progress: Progress, interrupted: Calla
             env=environment(subject, os.environ),
             start_new_session=True,  # the terminal's Ctrl-C reaches us alone
         )
-        row = None
+        row, stuck = None, False
         try:
             row = _follow(process, plan, progress, interrupted)
             process.wait(FAREWELL)
-        except subprocess.TimeoutExpired:
-            pass
+        except (Silence, subprocess.TimeoutExpired):
+            process.send_signal(signal.SIGUSR1)  # it is to say where it is
+            time.sleep(LAST_WORDS)
+            stuck = True
         finally:
             # Its workers are told of its death by the kernel, and follow.
             process.kill()
@@ -136,7 +143,8 @@ def run_row(plan: Plan, subject: Subject, progress: Progress, interrupted: Calla
             return row
         complaints.seek(0)
         said = complaints.read().decode(errors="replace").strip()
-    return _failed(plan, subject, said or f"its process ended with status {process.returncode}")
+    how = "got stuck and was killed" if stuck else f"ended with status {process.returncode}"
+    return _failed(plan, subject, said if said and not stuck else f"{said}\nits process {how}".strip())
 
 
 def _follow(
@@ -179,6 +187,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
         *lines, pending = (pending + piece).split(b"\n")
         for line in lines:
             yield json.loads(line)
+    raise Silence
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
