@@ -438,7 +438,12 @@ dead:
         life[me] = ALIVE;
         ticket[me] = NONE;
         ended--;
-        rounds = 1
+        rounds = 1;
+        do
+        :: i < TICKETS -> if :: possessor[i] == me + 1 -> possessor[i] = 0 :: else fi; i++
+        :: else -> break
+        od;
+        i = 0
     };
     goto again;
 #endif

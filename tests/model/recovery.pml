@@ -36,6 +36,20 @@
 #define ANY_DIRTY (DIRTY(0) || DIRTY(1))
 #endif
 
+/* Complete what a leaver or recoverer may have left half done: it died between its tombstone and its look
+ * at head, or between a new head and the kick.  For elimination the tombstone that stands hides the rest. */
+inline serve_cell()
+{
+#ifndef BREAK_D2_SLOW
+    STEP(slow = 1); /* D may also have died in settle, [S1], when it had taken the flag down */
+#endif
+#ifndef BREAK_D1_HALF_DONE
+    STEP(heavy()); /* [K2] */
+#endif
+    STEP(h = head);
+    serve(h)
+}
+
 /* Ticket t is a dead vCPU's: as plk_leave. */
 inline bury(t)
 {
@@ -138,17 +152,13 @@ inline sweep()
 #ifndef BREAK_D2_FLAG
         STEP(owner_died = 1);
 #endif
-#ifndef BREAK_D2_SLOW
-        STEP(slow = 1); /* D may have died in settle, [S1], when it had taken the flag down */
-#endif
         STEP(cas_head(t));
         t = 0
     :: atomic { owner_tag == d + 1 && owner_ticket != head -> skip }
     :: atomic { owner_tag != d + 1 -> skip }
     OR_DIE
     fi;
-    STEP(h = head);
-    serve(h)
+    serve_cell()
 }
 
 /* Tombstones that dead passers have marked. */
@@ -213,7 +223,7 @@ end:
         :: else
         fi;
         if
-        :: claims -> STEP(h = head); serve(h)
+        :: claims -> serve_cell()
         :: else
         fi;
         if
