@@ -96,6 +96,8 @@ class Domain:
                     raise errors.CorruptDomainError(f"{self.describe()}: entry {entry} of its directory")
                 if index >= 0:
                     found.append((bytes(ffi.buffer(text, length[0])).decode("utf-8", "replace"), index))
+                elif index != -errno.ENOENT:
+                    raise segment.refusal(index, ffi.new("struct plk_found *"), self.describe())
                 entry += 1
         return found
 
@@ -221,6 +223,19 @@ class Domain:
         with self._guard:
             s = self._live()
             return int(lib.plk_segment_address(s))
+
+    def recover(self) -> int:
+        """Recover what threads that have died held here, and free their slots; how many there were.
+
+        Waiters and newcomers do the same of their own accord; this is for a program that wants it
+        done now, with nobody waiting.  Raises ClosedError, or DomainError if the domain's mutex is
+        not to be had.
+        """
+        with self._guard:
+            found = lib.plk_recover(self._live())
+        if found < 0:
+            raise segment.refusal(found, ffi.new("struct plk_found *"), self.describe())
+        return int(found)
 
     def close(self) -> None:
         """Stop using the domain in this process; other processes go on.

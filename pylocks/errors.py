@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "DomainPermissionError",
     "ForeignFileError",
     "NotOwnerError",
+    "OwnerDiedError",
     "OwnerDiedWarning",
     "ProtocolMismatchError",
     "PylocksError",
@@ -104,8 +106,21 @@ class NotOwnerError(PylocksError, RuntimeError):
     """release() by a thread that does not hold the lock."""
 
 
+class OwnerDiedError(PylocksError, RuntimeError):
+    """A thread died while it held the lock, and the lock refuses until somebody has repaired."""
+
+
 class AlreadyOwnerError(PylocksError, RuntimeError):
     """acquire() by the thread that holds the lock, or that a signal handler interrupted waiting for it."""
+
+
+def owner_died(domain: Domain, index: int, refuse: bool) -> None:
+    """Tell who has just acquired the lock that a thread died inside; OwnerDiedError if refused."""
+    where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
+    text = f"a thread died while it held {where}: what it protects may be half-done"
+    if refuse:
+        raise OwnerDiedError(f"{text}. Enter with `with lock.repair():` and put it in order.")
+    warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
 
 
 def lock_error(code: int, domain: Domain, index: int) -> Exception:

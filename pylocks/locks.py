@@ -19,6 +19,7 @@ from pylocks.views import Owner
 __all__ = ["LockArray", "TicketLock"]
 
 POLICIES = ("fifo",)
+ON_OWNER_DEATH = ("warn", "raise")
 # Sparse, so room costs nothing; one that was ever shared keeps its cell until the domain goes.
 DEFAULT_LOCKS = 1 << 20
 
@@ -50,12 +51,20 @@ def user_domain(create: bool = True) -> Domain:
     return Domain(f"user.{os.geteuid()}", create=create)
 
 
-def lock_at(domain: Domain, index: int, name: str | None = None) -> TicketLock:
+def _refuses(on_owner_death: str) -> bool:
+    """Whether the C side is to refuse; ValueError."""
+    if on_owner_death not in ON_OWNER_DEATH:
+        known = ", ".join(map(repr, ON_OWNER_DEATH))
+        raise ValueError(f"on_owner_death is {known}, not {on_owner_death!r}")
+    return on_owner_death == "raise"
+
+
+def lock_at(domain: Domain, index: int, name: str | None = None, on_owner_death: str = "warn") -> TicketLock:
     """A handle of an existing cell; UnknownLockError, ClosedError."""
     if not 0 <= index < domain.lock_limit:
         raise errors.UnknownLockError(f"{domain.describe()} has no lock {index}")
-    lock: TicketLock = Lock.__new__(TicketLock, domain, domain.address, index)
-    lock.name = name
+    lock: TicketLock = Lock.__new__(TicketLock, domain, domain.address, index, _refuses(on_owner_death))
+    lock.name, lock.on_owner_death = name, on_owner_death
     lock._private = None
     return lock
 
@@ -68,14 +77,20 @@ class TicketLock(Lock):
     user; with `domain` it is looked for there, and with create=False UnknownLockError is raised if
     it does not exist.  policy: "fifo", strict ticket order.
 
+    If a thread dies while it holds the lock, however it dies, the next in line gets it, and
+    owner_died is True until somebody who holds it calls mark_consistent().  on_owner_death says how
+    acquirers through this handle hear of it: "warn", each by an OwnerDiedWarning; "raise", by an
+    OwnerDiedError instead of the lock, except in `with lock.repair():`.
+
     Costs no call and no system call while it is free.  Not recursive.  An anonymous lock that was
     never pickled and never seen a fork gives its memory back when it is collected; any other keeps
     its 64 bytes as long as its domain lives, so make those that come and go in a Domain of their own.
     """
 
-    __slots__ = ("_private", "name")
+    __slots__ = ("_private", "name", "on_owner_death")
 
     name: str | None
+    on_owner_death: str
     _private: int | None
 
     def __new__(
@@ -85,23 +100,33 @@ class TicketLock(Lock):
         domain: Domain | None = None,
         create: bool = True,
         policy: str = "fifo",
+        on_owner_death: str = "warn",
     ) -> TicketLock:
         """See the class; also any DomainError of attaching."""
         if policy not in POLICIES:
             raise ValueError(f"policy is {', '.join(map(repr, POLICIES))}, not {policy!r}")
+        refuses = _refuses(on_owner_death)
         if name is None and not create:
             raise ValueError("create=False needs the name of a lock")
         if domain is None:
             domain = _default_domain() if name is None else _domain_for_name(name, create)
         index = domain.new_cell() if name is None else domain.find_cell(name, create)
-        lock = super().__new__(cls, domain, domain.address, index)
-        lock.name = name
+        lock = super().__new__(cls, domain, domain.address, index, refuses)
+        lock.name, lock.on_owner_death = name, on_owner_death
         lock._private = lib.plk_forks_seen() if name is None else None
         return lock
 
     def within(self, seconds: float) -> Within:
         """`with lock.within(0.5):` raises TimeoutError rather than enter without the lock."""
         return Within(self, seconds)
+
+    def repair(self, timeout: float | None = None) -> Within:
+        """`with lock.repair():` enters even if a holder died, silently, to put things in order.
+
+        If the block ends without an exception, the lock is marked consistent.  timeout: seconds,
+        after which TimeoutError is raised; None, for ever.
+        """
+        return Within(self, timeout, True)
 
     @property
     def owner(self) -> Owner | None:
@@ -111,7 +136,9 @@ class TicketLock(Lock):
     def __reduce__(self) -> tuple[Any, ...]:
         self._private = None  # from now on somebody else may use the cell
         cell = self.domain.cell(self.index)
-        return _from_pickle, (self.domain.token(), self.index, cell.generation, self.name)
+        return _from_pickle, (
+            self.domain.token(), self.index, cell.generation, self.name, self.on_owner_death
+        )  # fmt: skip
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # The cell can be used again only if nobody else can have come by it.
@@ -144,14 +171,16 @@ def _domain_for_name(name: str, create: bool) -> Domain:
         ) from None
 
 
-def _from_pickle(token: Token, index: int, generation: int, name: str | None) -> TicketLock:
+def _from_pickle(
+    token: Token, index: int, generation: int, name: str | None, on_owner_death: str
+) -> TicketLock:
     domain = from_token(token)
     cell = domain.cell(index)
     if cell.generation != generation or not (domain.is_array or cell.flags & lib.PLK_CELL_ALLOCATED):
         raise errors.UnknownLockError(
             f"lock {index} of {domain.describe()} has been freed since it was pickled"
         )
-    return lock_at(domain, index, name)
+    return lock_at(domain, index, name, on_owner_death)
 
 
 class LockArray(Array):
@@ -161,18 +190,27 @@ class LockArray(Array):
     travels as an anonymous lock does; with one, unrelated processes attach it.  packed: 32 bytes a
     lock instead of a cache line, for many locks that are rarely contended.  Raises ValueError if
     an array of that name exists with another length or packing, or the name is a Domain's.
+    on_owner_death: as TicketLock's.
     """
 
-    __slots__ = ("packed",)
+    __slots__ = ("on_owner_death", "packed")
 
     packed: bool
+    on_owner_death: str
 
     def __new__(
-        cls, n: int, name: str | None = None, *, packed: bool = False, create: bool = True
+        cls,
+        n: int,
+        name: str | None = None,
+        *,
+        packed: bool = False,
+        create: bool = True,
+        on_owner_death: str = "warn",
     ) -> LockArray:
         """See the class; also any DomainError of attaching."""
         if not 1 <= n <= lib.PLK_MAX_CELLS:
             raise ValueError(f"an array has 1 to {lib.PLK_MAX_CELLS} locks, not {n}")
+        _refuses(on_owner_death)
         request = Request(4096, n, "auto", array=True, packed=packed)
         domain = make(name, 0o600, create, request)
         if not domain.is_array:
@@ -182,13 +220,13 @@ class LockArray(Array):
                 f"the LockArray {name!r} exists with {domain.lock_limit} locks and "
                 f"packed={domain.is_packed}, not {n} and packed={packed}"
             )
-        return _array_of(domain)
+        return _array_of(domain, on_owner_death)
 
     def __getitem__(self, index: SupportsIndex) -> TicketLock:
         n, index = len(self), operator.index(index)
         if not -n <= index < n:
             raise IndexError(f"lock {index} is not in an array of {n} locks")
-        return lock_at(self.domain, index % n)
+        return lock_at(self.domain, index % n, None, self.on_owner_death)
 
     def __iter__(self) -> Iterator[TicketLock]:
         return (self[i] for i in range(len(self)))
@@ -198,17 +236,19 @@ class LockArray(Array):
         self.domain.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _array_from_pickle, (self.domain.token(),)
+        return _array_from_pickle, (self.domain.token(), self.on_owner_death)
 
     def __repr__(self) -> str:
         return f"<pylocks.LockArray of {len(self)} locks in {self.domain.describe()}>"
 
 
-def _array_of(domain: Domain) -> LockArray:
-    array: LockArray = Array.__new__(LockArray, domain, domain.address, domain.lock_limit)
-    array.packed = domain.is_packed
+def _array_of(domain: Domain, on_owner_death: str) -> LockArray:
+    array: LockArray = Array.__new__(
+        LockArray, domain, domain.address, domain.lock_limit, _refuses(on_owner_death)
+    )
+    array.packed, array.on_owner_death = domain.is_packed, on_owner_death
     return array
 
 
-def _array_from_pickle(token: Token) -> LockArray:
-    return _array_of(from_token(token))
+def _array_from_pickle(token: Token, on_owner_death: str) -> LockArray:
+    return _array_of(from_token(token), on_owner_death)

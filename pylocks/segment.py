@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PREFIX = "/pylocks."
 MFD_NOEXEC_SEAL = 0x8
+CHANNELS, TOMBSTONES = 4096, 8192
+"""Event channels and places for abandoned tickets in a new segment; powers of two."""
 SHM = "/dev/shm"  # where the C library keeps POSIX shared memory
 # A creator needs milliseconds; one that takes longer is stopped, and the user should know.
 CREATOR_PATIENCE_S = 5.0
@@ -137,7 +139,7 @@ def make_format(
     """The parameters of a new segment."""
     made = ffi.new("struct plk_format *")
     made.vcpus, made.cells, made.stride = vcpus, cells, 32 if packed else 64
-    made.channels, made.tombs = 4096, 8192
+    made.channels, made.tombs = CHANNELS, TOMBSTONES
     made.entries = 0 if array else 4096
     made.protocol, made.barrier, made.array = protocol, barrier, array
     made.slow_path = slow_path.encode()[:15]

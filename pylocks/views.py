@@ -57,3 +57,4 @@ class Stats:
     resumes: int
     passes: int
     preempted: int
+    recoveries: int

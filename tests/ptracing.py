@@ -248,7 +248,8 @@ def system_calls(code: str, **settings: str) -> list[tuple[int, dict[str, int]]]
 
 COMMANDS = """
 import json, sys
-import pylocks, stepping
+import pylocks, pylocks.segment, stepping
+pylocks.segment.TOMBSTONES = 64  # recovery looks at all of them, instruction by instruction
 domain = pylocks.Domain(sys.argv[1])
 def bind(name):
     return stepping.bind(domain.address, domain.lock(name).index)

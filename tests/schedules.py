@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ptracing import Access, Party
 from staging import CELL, Stage
@@ -28,20 +28,29 @@ ATTEMPTS = 40
 
 QUEUE = frozenset({"cells", "channels"})
 TOMBS = QUEUE | {"tombs", "header"}
-"""Where threads meet: a vCPU's own slot is read by others only when it has died."""
+"""Where threads meet: a vCPU's own slot is read by others only when somebody has died."""
 
 
-def meeting(words: Words, regions: frozenset[str]) -> Callable[[Access], bool]:
+def meeting(words: Words, regions: frozenset[str], slots: Collection[int] = ()) -> Callable[[Access], bool]:
     """Tells accesses whose order between two threads that meet in these regions matters.
 
+    slots: vCPUs whose slots are looked at, too.
+
     Of the 32 places in which a tombstone may stand, with none standing yet, only the first is ever
-    written.
+    written; of the header, only the counts of tombstones change.
     """
     head = words.read(CELL)["head"]
     homes = {words.tomb_slots(CELL, ticket)[0] for ticket in range(head, head + 4)}
 
+    counts = {words.layout[f"header.{name}"] for name in ("tombs_live", "tombs_version")}
+    size, start = words.layout["vcpu"], words.geometry["off_vcpus"]
+
     def matters(access: Access) -> bool:
+        if access.region == "vcpus" and (access.offset - start) // size in slots:
+            return True
         if access.region == "tombs" and access.offset not in homes:
+            return False
+        if access.region == "header" and access.offset not in counts:
             return False
         return access.region in regions
 
@@ -58,6 +67,7 @@ def explore(
     prepare: Callable[[], None],
     conclude: Callable[[], None],
     between: Callable[[], None] = lambda: None,
+    slots: Collection[int] = (),
 ) -> set[tuple[int, int]]:
     """Force every schedule of the two operations with at most two switches; where they were stopped.
 
@@ -73,7 +83,7 @@ def explore(
         stop_second = 0
         while True:
             for attempt in range(ATTEMPTS):
-                matters = meeting(words, regions)
+                matters = meeting(words, regions, slots)
                 prepare()
                 first.begin(do_first)
                 got_first = len(first.pass_accesses(stop_first, matters))
@@ -111,10 +121,12 @@ def both_ways(
     do_other: str,
     prepare: Callable[[], None],
     conclude: Callable[[], None],
+    slots: Collection[int] = (),
 ) -> None:
     """explore() with each of the two as the first."""
-    schedules = explore(words, regions, one, do_one, other, do_other, prepare, conclude)
-    schedules |= {(b, a) for a, b in explore(words, regions, other, do_other, one, do_one, prepare, conclude)}
+    schedules = explore(words, regions, one, do_one, other, do_other, prepare, conclude, slots=slots)
+    back = explore(words, regions, other, do_other, one, do_one, prepare, conclude, slots=slots)
+    schedules |= {(b, a) for a, b in back}
     # A path that got shorter than the handshake it is about would prove nothing.
     assert len({a for a, _ in schedules}) >= 4 and len({b for _, b in schedules}) >= 4, schedules
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patching import build
@@ -23,7 +24,7 @@ def stage(extension: Path) -> Iterator[Staging]:
     """Make a Stage; all of them are closed at the end."""
     made: list[Stage] = []
 
-    def make(parties: int, *, traced: bool = True, **settings: str) -> Stage:
+    def make(parties: int, *, traced: bool = True, **settings: Any) -> Stage:
         if traced and why_not():
             pytest.skip(why_not())
         # One CPU each: nobody spins, so that every waiter goes the whole way to its sleep.

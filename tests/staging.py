@@ -16,11 +16,22 @@ from words import Words
 CELL = 0
 """The lock under test: the first in its domain."""
 
+WATCHDOG_NS = 50_000_000
+"""A waiter's look after its queue, for each place in it: longer than a forced schedule takes."""
+
 
 class Stage:
     """A domain and some processes that use lock "x" of it."""
 
-    def __init__(self, extension: Path, parties: int, cpu: int | None, traced: bool, **settings: str) -> None:
+    def __init__(
+        self,
+        extension: Path,
+        parties: int,
+        cpu: int | None,
+        traced: bool,
+        watchdog_ns: int = WATCHDOG_NS,
+        **settings: str,
+    ) -> None:
         self.name = f"schedule.{secrets.token_hex(6)}"
         self.path = Path(f"/dev/shm/pylocks.{self.name}")
         self.parties: list[Party] = []
@@ -29,6 +40,7 @@ class Stage:
                 self.parties.append(Party(extension, self.name, cpu, **settings))
             self.words = Words(self.path, self.parties[0].ask("stepping.layout()"))
             for party in self.parties:
+                party.define(f"from pylocks._core import lib; lib.plk_watchdog_set({watchdog_ns})")
                 assert party.ask('(bind("x"), domain.lock("x").index)') == [0, CELL]
                 if traced:
                     party.trace(self.words)

@@ -201,7 +201,7 @@ def test_a_thread_that_ends_gives_up_its_slot() -> None:
         assert _tids(domain) == {threading.get_native_id()}
 
 
-def test_a_thread_that_ends_while_it_holds_is_shown_as_dead() -> None:
+def test_a_thread_that_ends_while_it_holds_dies_as_its_owner() -> None:
     with pylocks.Domain() as domain:
         lock = pylocks.TicketLock(domain=domain)
         thread = threading.Thread(target=lock.acquire)
@@ -214,8 +214,10 @@ def test_a_thread_that_ends_while_it_holds_is_shown_as_dead() -> None:
             return not owner.alive
 
         until(dead, "the thread has ended for the kernel, too")
-        assert lock.locked()
-        assert lock.acquire(timeout=0.01) is False
+        with pytest.warns(pylocks.OwnerDiedWarning):
+            assert lock.acquire(timeout=60)
+        assert lock.owner_died
+        lock.release()
 
 
 def test_slots_of_dead_children_are_used_again() -> None:

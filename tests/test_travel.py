@@ -328,10 +328,10 @@ def test_a_pickle_from_another_users_process(name: str) -> None:
 @pytest.mark.parametrize(
     "change",
     (
-        lambda token, index, generation, name: (token, 10**9, generation, name),
-        lambda token, index, generation, name: (token, -1, generation, name),
-        lambda token, index, generation, name: (token, index, generation + 1, name),
-        lambda token, index, generation, name: (token, 99, generation, name),
+        lambda token, index, generation, *rest: (token, 10**9, generation, *rest),
+        lambda token, index, generation, *rest: (token, -1, generation, *rest),
+        lambda token, index, generation, *rest: (token, index, generation + 1, *rest),
+        lambda token, index, generation, *rest: (token, 99, generation, *rest),
     ),
 )
 def test_a_pickle_that_was_tampered_with(change: Callable[..., tuple[Any, ...]]) -> None:

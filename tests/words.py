@@ -49,7 +49,8 @@ class Words:
     def read(self, index: int) -> dict[str, int]:
         """The words of a cell."""
         wide = {name: self.u64(self.cell(index, name)) for name in ("tail", "head", "owner")}
-        return {**wide, "slow": self.u32(self.cell(index, "slow"))}
+        narrow = {name: self.u32(self.cell(index, name)) for name in ("slow", "flags")}
+        return {**wide, **narrow}
 
     def vcpu(self, index: int, name: str) -> int:
         """Offset of a word of the vCPU."""

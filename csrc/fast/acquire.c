@@ -25,6 +25,27 @@ void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock)
     Py_XDECREF(errors);
 }
 
+int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
+{
+    PyObject *errors, *told = NULL, *type, *value, *traceback;
+
+    if (death == PLK_DEATH_IGNORED)
+        return 1;
+    errors = PyImport_ImportModule("pylocks.errors");
+    if (errors != NULL)
+        told = PyObject_CallMethod(errors, "owner_died", "OKi", domain, (unsigned long long)(lock->id - 1),
+                                   death == PLK_DEATH_REFUSED);
+    Py_XDECREF(errors);
+    if (told != NULL) {
+        Py_DECREF(told);
+        return 1;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    plk_unlock(lock);
+    PyErr_Restore(type, value, traceback);
+    return -1;
+}
+
 /* ------------------------------------------------------------ registration */
 
 /* Only Python's main thread handles signals; after a fork it is the thread that
@@ -162,15 +183,9 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
 
 static int acquire_try(struct plk_lock *lock, PyObject *domain)
 {
-    int rc;
+    struct plk_seat *seat = plk_seat_for(lock, domain);
 
-    if (plk_seat_for(lock, domain) == NULL)
-        return -1;
-    rc = plk_trylock(lock);
-    if (rc == 0 || rc == -EBUSY)
-        return rc == 0;
-    plk_raise(rc, domain, lock);
-    return -1;
+    return seat == NULL ? -1 : plk_trylock_seated(lock, seat) == 0;
 }
 
 static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds)
@@ -183,7 +198,7 @@ static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds
     if (seat == NULL)
         return -1;
     /* Free: no call, and the GIL kept.  Not ahead of a ticket of our own. */
-    if (seat->left_count == 0 && plk_trylock(lock) == 0)
+    if (seat->left_count == 0 && plk_trylock_seated(lock, seat) == 0)
         return 1;
     deadline = plk_module_self.api->now() + (uint64_t)(seconds * NS_PER_S);
     main_thread = is_main_thread();

@@ -19,7 +19,15 @@ typedef struct {
     struct plk_lock lock;
     PyObject *domain; /* the pylocks.Domain, kept alive for as long as this handle */
     PyObject *weakrefs;
+    char refuses; /* 1: PLK_DEATH_REFUSED */
 } LockObject;
+
+/* What becomes of an acquisition after a holder died inside. */
+enum plk_death {
+    PLK_DEATH_WARNED = 0,  /* OwnerDiedWarning, and the lock is held */
+    PLK_DEATH_REFUSED = 1, /* OwnerDiedError, and it is not */
+    PLK_DEATH_IGNORED = 2, /* held; whoever asks for this came because of the death */
+};
 
 extern PyType_Spec plk_lock_spec PLK_HIDDEN, plk_array_spec PLK_HIDDEN, plk_within_spec PLK_HIDDEN;
 
@@ -36,6 +44,10 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain) PLK_HIDDEN;
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
                       PyObject **timeout) PLK_HIDDEN;
 
+/* The holder of the lock, which has just acquired it, hears of the death of another
+ * inside.  1: it keeps the lock; -1: exception set, and released. */
+int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death) PLK_HIDDEN;
+
 /* acquire with those arguments.  1: acquired, 0: not, -1: exception set. */
 int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout) PLK_HIDDEN;
 
@@ -50,6 +62,14 @@ PLK_INLINE struct plk_seat *plk_seat_for(struct plk_lock *lock, PyObject *domain
     struct plk_seat *seat = plk_seat_of(lock->domain);
 
     return PLK_LIKELY(seat != NULL) ? seat : plk_first_seat(lock, domain);
+}
+
+/* What an acquisition has come to in the end, given its result. */
+PLK_INLINE int plk_after(int rc, struct plk_lock *lock, PyObject *domain, enum plk_death death)
+{
+    if (PLK_LIKELY(rc != 1) || PLK_LIKELY(plk_entered(lock) == 0))
+        return rc;
+    return plk_hear_of_death(lock, domain, death);
 }
 
 /* 1: acquired, -1: exception set. */

@@ -7,6 +7,7 @@ typedef struct {
     PyObject *domain;
     Py_ssize_t length;
     PyObject *weakrefs;
+    char refuses; /* 1: PLK_DEATH_REFUSED */
 } ArrayObject;
 
 /* The handle of element `key`, made on the stack: an array has a million. */
@@ -50,6 +51,7 @@ static PyObject *array_acquire(ArrayObject *self, PyObject *const *args, Py_ssiz
         return NULL;
     else
         rc = plk_acquire_with(&lock, self->domain, blocking, timeout);
+    rc = plk_after(rc, &lock, self->domain, self->refuses);
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
@@ -69,19 +71,20 @@ static PyObject *array_release(ArrayObject *self, PyObject *key)
 
 static Py_ssize_t array_length(ArrayObject *self) { return self->length; }
 
-/* Array(domain, address of its plk_domain, length) */
+/* Array(domain, address of its plk_domain, length, whether it refuses) */
 static PyObject *array_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *domain, *address;
     Py_ssize_t length;
     ArrayObject *self;
     void *target;
+    int refuses = 0;
 
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
-        PyErr_SetString(PyExc_TypeError, "Array(domain, address, length) takes no keywords");
+        PyErr_SetString(PyExc_TypeError, "Array(domain, address, length, refuses) takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "OO!n:Array", &domain, &PyLong_Type, &address, &length))
+    if (!PyArg_ParseTuple(args, "OO!n|p:Array", &domain, &PyLong_Type, &address, &length, &refuses))
         return NULL;
     target = PyLong_AsVoidPtr(address);
     if (target == NULL) {
@@ -96,6 +99,7 @@ static PyObject *array_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->domain = domain;
     self->target = target;
     self->length = length;
+    self->refuses = (char)refuses;
     return (PyObject *)self;
 }
 

@@ -13,13 +13,16 @@ static PyObject *lock_acquire(LockObject *self, PyObject *const *args, Py_ssize_
         return NULL;
     else
         rc = plk_acquire_with(&self->lock, self->domain, blocking, timeout);
+    rc = plk_after(rc, &self->lock, self->domain, self->refuses);
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
 static PyObject *lock_enter(LockObject *self, PyObject *unused)
 {
+    int rc = plk_acquire_blocking(&self->lock, self->domain);
+
     (void)unused;
-    if (PLK_UNLIKELY(plk_acquire_blocking(&self->lock, self->domain) < 0))
+    if (PLK_UNLIKELY(plk_after(rc, &self->lock, self->domain, self->refuses) < 0))
         return NULL;
     Py_RETURN_TRUE;
 }
@@ -59,10 +62,29 @@ static PyObject *lock_locked(LockObject *self, PyObject *unused)
     (void)unused;
     if (!lock_is_open(self))
         return NULL;
-    if (self->lock.domain->protocol == PLK_NATIVE && seat != NULL)
-        plk_look_after(&self->lock, seat);
     head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
+    if (PLK_LOAD(&self->lock.cell->tail) != head && seat != NULL) {
+        plk_look_after(&self->lock, seat); /* its owner may be dead */
+        head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
+    }
     return PyBool_FromLong(PLK_LOAD(&self->lock.cell->tail) != head);
+}
+
+static PyObject *lock_mark_consistent(LockObject *self, PyObject *unused)
+{
+    int rc = plk_mark_consistent(&self->lock);
+
+    (void)unused;
+    if (rc == 0)
+        Py_RETURN_NONE;
+    plk_raise(rc, self->domain, &self->lock);
+    return NULL;
+}
+
+static PyObject *lock_get_owner_died(LockObject *self, void *unused)
+{
+    (void)unused;
+    return lock_is_open(self) ? PyBool_FromLong(plk_entered(&self->lock) == PLK_OWNER_DIED) : NULL;
 }
 
 static PyObject *lock_get_ticket(LockObject *self, void *unused)
@@ -91,20 +113,20 @@ static PyObject *lock_get_index(LockObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(self->lock.id - 1);
 }
 
-/* Lock(domain, address of its plk_domain, index of the cell) */
+/* Lock(domain, address of its plk_domain, index of the cell, whether it refuses) */
 static PyObject *lock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *domain, *address;
     unsigned int index;
     LockObject *self;
     void *target;
-    int rc;
+    int refuses = 0, rc;
 
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
-        PyErr_SetString(PyExc_TypeError, "Lock(domain, address, index) takes no keywords");
+        PyErr_SetString(PyExc_TypeError, "Lock(domain, address, index, refuses) takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "OO!I:Lock", &domain, &PyLong_Type, &address, &index))
+    if (!PyArg_ParseTuple(args, "OO!I|p:Lock", &domain, &PyLong_Type, &address, &index, &refuses))
         return NULL;
     target = PyLong_AsVoidPtr(address);
     if (target == NULL) {
@@ -117,6 +139,7 @@ static PyObject *lock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     Py_INCREF(domain);
     self->domain = domain;
+    self->refuses = (char)refuses;
     rc = plk_lock_init(&self->lock, target, index);
     if (rc == 0)
         return (PyObject *)self;
@@ -151,7 +174,9 @@ static PyMethodDef lock_methods[] = {
      "Take the lock in first-come-first-served order; True if taken.\n\n"
      "timeout is in seconds, None for ever; when it passes, the place in the queue is\n"
      "given up and False returned.  Raises AlreadyOwnerError if this thread holds the\n"
-     "lock, ClosedError, DomainFullError, and whatever a signal handler raises."},
+     "lock, ClosedError, DomainFullError, and whatever a signal handler raises.  After a\n"
+     "thread died while it held the lock: issues OwnerDiedWarning, or, where\n"
+     "on_owner_death is \"raise\", raises OwnerDiedError and does not keep the lock."},
     {"release", METHOD(plk_lock_release), METH_NOARGS,
      "release($self, /)\n--\n\n"
      "Give the lock to the next in line.  Raises NotOwnerError if this thread does not\n"
@@ -160,6 +185,10 @@ static PyMethodDef lock_methods[] = {
      "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to.\n\n"
      "Under the native protocol a thread that has not used the domain yet may also be told True\n"
      "while only abandoned tickets are left."},
+    {"mark_consistent", METHOD(lock_mark_consistent), METH_NOARGS,
+     "mark_consistent($self, /)\n--\n\n"
+     "What the lock protects is in order again after a holder died; owner_died is False from\n"
+     "now on.  Raises NotOwnerError if this thread does not hold the lock."},
     {"__enter__", METHOD(lock_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},
     {"__exit__", METHOD(lock_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
     {NULL, NULL, 0, NULL}};
@@ -170,6 +199,9 @@ static PyGetSetDef lock_getset[] = {
      "every acquisition by anybody, fit as a fencing token.", NULL},
     {"waiters", (getter)lock_get_waiters, NULL,
      "Tickets queued behind the one now served; may be out of date as soon as it is read.", NULL},
+    {"owner_died", (getter)lock_get_owner_died, NULL,
+     "True if a thread died while it held the lock, and nobody has called mark_consistent since:\n"
+     "what the lock protects may be half-done.", NULL},
     {"index", (getter)lock_get_index, NULL, "Index of the lock's cell in its domain.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 

@@ -1,4 +1,5 @@
-/* fast/within.c - the type pylocks._lock.Within.
+/* fast/within.c - the type pylocks._lock.Within: one entry into a lock on other
+ * terms than its own, with a time limit or to repair what a dead holder left.
  *
  * In C, because a signal handler that raises between two bytecodes of a Python
  * __enter__ would leave the lock held and __exit__ uncalled. */
@@ -7,45 +8,53 @@
 typedef struct {
     PyObject_HEAD
     LockObject *lock;
-    PyObject *seconds;
+    PyObject *seconds; /* or None */
+    int repairs;       /* 1: enter though a holder died, and mark the lock consistent on success */
 } WithinObject;
 
-/* Within(lock, seconds) */
+/* Within(lock, seconds, repairs=False) */
 static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *module = PyType_GetModule(type), *lock, *seconds;
     PyObject **lock_type = module != NULL ? PyModule_GetState(module) : NULL;
     WithinObject *self;
     double value;
+    int repairs = 0;
 
     if (lock_type == NULL)
         return NULL;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
-        PyErr_SetString(PyExc_TypeError, "Within(lock, seconds) takes no keywords");
+        PyErr_SetString(PyExc_TypeError, "Within(lock, seconds, repairs) takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "O!O:Within", *lock_type, &lock, &seconds))
+    if (!PyArg_ParseTuple(args, "O!O|p:Within", *lock_type, &lock, &seconds, &repairs))
         return NULL;
-    value = PyFloat_AsDouble(seconds);
-    if (value == -1 && PyErr_Occurred())
-        return NULL;
-    if (!(value >= 0)) {
-        PyErr_Format(PyExc_ValueError, "within() needs seconds >= 0, not %R", seconds);
-        return NULL;
+    if (!repairs || seconds != Py_None) {
+        value = PyFloat_AsDouble(seconds);
+        if (value == -1 && PyErr_Occurred())
+            return NULL;
+        if (!(value >= 0)) {
+            PyErr_Format(PyExc_ValueError, "%s needs seconds >= 0, not %R",
+                         repairs ? "the timeout of repair()" : "within()", seconds);
+            return NULL;
+        }
     }
     self = (WithinObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->lock = (LockObject *)Py_NewRef(lock);
     self->seconds = Py_NewRef(seconds);
+    self->repairs = repairs;
     return (PyObject *)self;
 }
 
 static PyObject *within_enter(WithinObject *self, PyObject *unused)
 {
-    int rc = plk_acquire_with(&self->lock->lock, self->lock->domain, 1, self->seconds);
+    LockObject *lock = self->lock;
+    int rc = plk_acquire_with(&lock->lock, lock->domain, 1, self->seconds);
 
     (void)unused;
+    rc = plk_after(rc, &lock->lock, lock->domain, self->repairs ? PLK_DEATH_IGNORED : lock->refuses);
     if (rc > 0)
         return Py_NewRef((PyObject *)self->lock);
     if (rc == 0)
@@ -55,8 +64,9 @@ static PyObject *within_enter(WithinObject *self, PyObject *unused)
 
 static PyObject *within_exit(WithinObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    (void)args;
-    (void)nargs;
+    /* Without an exception: repaired.  A lock that is not held any more says so below. */
+    if (self->repairs && (nargs == 0 || args[0] == Py_None))
+        plk_mark_consistent(&self->lock->lock);
     return plk_lock_release(self->lock, NULL);
 }
 
@@ -82,10 +92,10 @@ static void within_dealloc(WithinObject *self)
 static PyMethodDef within_methods[] = {
     {"__enter__", METHOD(within_enter), METH_NOARGS,
      "__enter__($self, /)\n--\n\nThe lock, acquired; TimeoutError."},
-    {"__exit__", METHOD(within_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
+    {"__exit__", METHOD(within_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease(); marks what has been repaired consistent."},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot within_slots[] = {{Py_tp_doc, "A lock with a time limit on entering."},
+static PyType_Slot within_slots[] = {{Py_tp_doc, "One entry into a lock, with a time limit or to repair."},
                                      {Py_tp_new, within_new},
                                      {Py_tp_dealloc, within_dealloc},
                                      {Py_tp_traverse, within_traverse},

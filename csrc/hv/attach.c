@@ -18,7 +18,9 @@
 
 #include "hv/guard.h"
 #include "hv/reserve.h"
+#include "hv/robust.h"
 #include "hv/vcpu.h"
+#include "recover/life.h"
 
 static uint64_t plk_pages(uint64_t size) { return (size + PLK_PAGE - 1) & ~(uint64_t)(PLK_PAGE - 1); }
 
@@ -136,7 +138,6 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
 {
     struct plk_geometry g = h->geometry;
     unsigned char boot[16];
-    pthread_mutex_t fresh;
 
     memset(found, 0, sizeof(*found));
     found->magic = h->magic;
@@ -179,14 +180,8 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
     if (memcmp(boot, plk_no_boot, sizeof(boot)) != 0 &&
         memcmp(h->boot, plk_no_boot, sizeof(boot)) != 0 && memcmp(boot, h->boot, sizeof(boot)) != 0)
         return -PLK_E_BOOT;
-    /* A mutex of another kind would make the C library do what we never asked. */
-    if (plk_robust_init(&fresh) == 0) {
-#if defined(__GLIBC__)
-        if (fresh.__data.__kind != h->guard.mutex.__data.__kind)
-            return -PLK_E_CORRUPT;
-#endif
-        pthread_mutex_destroy(&fresh);
-    }
+    if (!plk_robust_sound(&h->guard.mutex))
+        return -PLK_E_CORRUPT;
     return 0;
 }
 
@@ -215,19 +210,21 @@ int plk_inspect(int fd, struct plk_found *found)
     return plk_header_read(fd, &header, found);
 }
 
-/* Whoever uses a slot or a name reserves its memory first; a header may lie. */
+/* The creator reserved what all use, and whoever uses a slot or a name reserves its
+ * memory first; but this may be a copy with holes, and a header may lie. */
 static int plk_reserve_used(struct plk_segment *s, const struct plk_header *h)
 {
-    uint32_t vcpus = h->vcpus_next, entries = h->entries_next;
-    int rc;
+    int64_t rc;
 
-    if (vcpus > s->geometry.vcpus || entries > s->geometry.entries ||
+    if (h->vcpus_next > s->geometry.vcpus || h->entries_next > s->geometry.entries ||
         h->cells_next > s->geometry.cells)
         return -PLK_E_CORRUPT;
-    rc = vcpus != 0 ? plk_reserve(s, plk_vcpu_at(s, 0), vcpus * sizeof(struct plk_vcpu)) : 0;
-    if (rc == 0 && entries != 0)
-        rc = plk_reserve(s, plk_entries(s), entries * sizeof(struct plk_entry));
-    return rc;
+    rc = plk_reserve(s, s->base, s->geometry.off_entries);
+    if (rc == 0)
+        rc = plk_slots_ready(s);
+    if (rc >= 0)
+        rc = plk_entries_ready(s);
+    return rc < 0 ? (int)rc : 0;
 }
 
 int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
@@ -277,29 +274,13 @@ int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
     return rc;
 }
 
-/* [from, end) of the segment that holds data, at or after `from`. */
-static int plk_data(const struct plk_segment *s, uint64_t *from, uint64_t *end)
-{
-    off_t data = lseek(s->fd, (off_t)*from, SEEK_DATA), hole;
-
-    if (data < 0)
-        return 0;
-    hole = lseek(s->fd, data, SEEK_HOLE);
-    *from = (uint64_t)data;
-    *end = hole < 0 ? s->geometry.size : (uint64_t)hole;
-    return 1;
-}
-
 static int plk_reset_cells(struct plk_segment *s)
 {
-    const struct plk_geometry *g = &s->geometry;
-    uint64_t from = g->off_cells, end;
-    int orphans = 0;
+    uint64_t index = 0, end;
+    int orphans = 0, rc;
 
-    for (; plk_data(s, &from, &end); from = end) {
-        uint64_t index = (from - g->off_cells) / g->stride;
-
-        for (; index < g->cells && g->off_cells + index * g->stride < end; index++) {
+    while ((rc = plk_cells_next(s, &index, &end)) > 0) {
+        for (; index < end; index++) {
             struct plk_cell *cell = plk_cell_at(s, index);
 
             if (PLK_OWNER_VALID(cell->owner, cell->head) && cell->head != cell->tail) {
@@ -310,14 +291,18 @@ static int plk_reset_cells(struct plk_segment *s)
             cell->slow = 0;
         }
     }
-    return orphans;
+    return rc < 0 ? rc : orphans;
 }
 
 int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
 {
     const struct plk_geometry *g = &s->geometry;
-    uint32_t i, used = s->header->vcpus_next;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
     int rc;
+
+    if (used < 0)
+        return (int)used;
 
     /* Nobody is left who could hold the guard, whatever its word says. */
     memset(&s->header->guard, 0, sizeof(s->header->guard));
@@ -327,10 +312,10 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
     if (rc != 0)
         return rc;
     plk_guard_clean(s);
-    for (i = 0; i < used && i < g->vcpus; i++) {
+    for (i = 0; i < used; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
-        v->pending = v->held = v->depth = v->channel = 0;
+        v->pending = v->held = v->depth = v->burying = v->channel = 0;
         PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     }
     memset(plk_channels(s), 0, g->channels * sizeof(struct plk_channel));

@@ -24,9 +24,13 @@ static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used)
     uint32_t i;
 
     for (i = 0; i < used; i++) {
-        struct plk_cell *cell = plk_cell_at(s, i);
-        uint32_t flags = PLK_LOAD(&cell->flags);
+        struct plk_cell *cell;
+        int rc = plk_reserve_cell(s, i, &cell);
+        uint32_t flags;
 
+        if (rc != 0)
+            return rc;
+        flags = PLK_LOAD(&cell->flags);
         if ((flags & PLK_CELL_ALLOCATED) == 0) {
             PLK_STORE(&s->header->cells_free, PLK_LOAD(&s->header->cells_free) - 1);
             PLK_STORE_RELEASE(&cell->flags,
@@ -50,7 +54,7 @@ static int64_t plk_cell_take(struct plk_segment *s)
         return -EINVAL;
     if (used > s->geometry.cells)
         return -PLK_E_CORRUPT;
-    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used)) >= 0)
+    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used)) != -EUSERS)
         return index;
     if (used == s->geometry.cells)
         return plk_cell_reuse(s, used);
@@ -58,6 +62,8 @@ static int64_t plk_cell_take(struct plk_segment *s)
     rc = plk_reserve(s, cell, sizeof(*cell));
     if (rc != 0)
         return rc;
+    if ((PLK_LOAD(&cell->flags) & PLK_CELL_ALLOCATED) != 0)
+        return -PLK_E_CORRUPT; /* it is a lock already: cells_next went back */
     PLK_STORE(&h->cells_next, used + 1);
     PLK_STORE_RELEASE(&cell->flags, PLK_CELL_ALLOCATED);
     return used;
@@ -95,17 +101,13 @@ int plk_cell_free(struct plk_segment *s, uint32_t index)
     return rc;
 }
 
-static uint32_t plk_entries_used(const struct plk_segment *s)
+static int64_t plk_name_look(struct plk_segment *s, const char *name, uint32_t length)
 {
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->entries_next);
+    uint32_t hash = plk_name_hash(name, length), i;
+    int64_t used = plk_entries_ready(s);
 
-    return used < s->geometry.entries ? used : s->geometry.entries;
-}
-
-static int64_t plk_name_look(const struct plk_segment *s, const char *name, uint32_t length)
-{
-    uint32_t hash = plk_name_hash(name, length), used = plk_entries_used(s), i;
-
+    if (used < 0)
+        return used;
     for (i = 0; i < used; i++) {
         const struct plk_entry *e = &plk_entries(s)[i];
 
@@ -121,11 +123,13 @@ static int64_t plk_name_look(const struct plk_segment *s, const char *name, uint
 
 static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t length)
 {
-    uint32_t used = plk_entries_used(s), i;
+    int64_t used = plk_entries_ready(s), cell;
     struct plk_entry *e;
-    int64_t cell;
+    uint32_t i;
     int rc;
 
+    if (used < 0)
+        return used;
     for (i = 0; i < used && PLK_LOAD(&plk_entries(s)[i].state) != PLK_ENTRY_EMPTY; i++)
         ;
     if (i == s->geometry.entries)
@@ -135,7 +139,7 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
         rc = plk_reserve(s, e, sizeof(*e));
         if (rc != 0)
             return rc;
-        PLK_STORE_RELEASE(&s->header->entries_next, used + 1);
+        PLK_STORE_RELEASE(&s->header->entries_next, i + 1);
     }
     cell = plk_cell_take(s);
     if (cell < 0)
@@ -171,8 +175,11 @@ int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, 
 int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], uint32_t *length)
 {
     const struct plk_entry *e;
+    int64_t used = plk_entries_ready(s);
 
-    if (i >= plk_entries_used(s))
+    if (used < 0)
+        return used;
+    if (i >= used)
         return -ERANGE;
     e = &plk_entries(s)[i];
     if (PLK_LOAD_ACQUIRE(&e->state) != PLK_ENTRY_READY)

@@ -7,37 +7,26 @@
  * only serve as hints.  The next holder throws them away (plk_guard_clean). */
 #include "hv/guard.h"
 
-#include <linux/futex.h>
 #include <time.h>
 
-int plk_robust_init(pthread_mutex_t *mutex)
-{
-    pthread_mutexattr_t attr;
-    int rc = pthread_mutexattr_init(&attr);
-
-    if (rc == 0)
-        rc = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    if (rc == 0)
-        rc = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    if (rc == 0)
-        rc = pthread_mutex_init(mutex, &attr);
-    pthread_mutexattr_destroy(&attr);
-    return -rc;
-}
+#include "hv/attach.h"
+#include "hv/reserve.h"
+#include "hv/robust.h"
 
 void plk_guard_clean(struct plk_segment *s)
 {
-    uint32_t i, used = PLK_LOAD(&s->header->vcpus_next);
+    int64_t used = plk_slots_ready(s); /* negative: no memory; what is half-done stays so */
+    uint32_t i;
 
-    for (i = 0; i < used && i < s->geometry.vcpus; i++) {
+    for (i = 0; i < used; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
         /* CLAIMED under a dead guard holder: never went online, holds nothing. */
         if (PLK_LOAD(&v->state) == PLK_VCPU_CLAIMED)
             PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     }
-    used = PLK_LOAD(&s->header->entries_next); /* those beyond may not have memory yet */
-    for (i = 0; i < used && i < s->geometry.entries; i++) {
+    used = plk_entries_ready(s);
+    for (i = 0; i < used; i++) {
         struct plk_entry *e = &plk_entries(s)[i];
 
         if (PLK_LOAD(&e->state) == PLK_ENTRY_FILLING)
@@ -45,31 +34,38 @@ void plk_guard_clean(struct plk_segment *s)
     }
 }
 
-int plk_guard_lock(struct plk_segment *s)
+/* What a lock call on the guard returned. */
+static int plk_guard_inherit(struct plk_segment *s, int rc)
 {
-    struct timespec until;
-    int rc;
-
-    clock_gettime(CLOCK_REALTIME, &until); /* the clock that this call goes by */
-    until.tv_sec += PLK_GUARD_PATIENCE_S;
-    rc = pthread_mutex_timedlock(&s->header->guard.mutex, &until);
     if (rc == EOWNERDEAD) {
         plk_guard_clean(s);
         rc = pthread_mutex_consistent(&s->header->guard.mutex);
+        if (rc != 0)
+            plk_guard_unlock(s);
     }
-    return -rc;
+    /* Neither comes of anything that a holder does, at whatever instruction it dies. */
+    return rc == EINVAL || rc == ENOTRECOVERABLE ? -PLK_E_CORRUPT : -rc;
+}
+
+int plk_guard_lock(struct plk_segment *s)
+{
+    struct timespec until;
+
+    if (!plk_robust_sound(&s->header->guard.mutex))
+        return -PLK_E_CORRUPT;
+    clock_gettime(CLOCK_REALTIME, &until); /* the clock that this call goes by */
+    until.tv_sec += PLK_GUARD_PATIENCE_S;
+    return plk_guard_inherit(s, pthread_mutex_timedlock(&s->header->guard.mutex, &until));
+}
+
+int plk_guard_trylock(struct plk_segment *s)
+{
+    if (!plk_robust_sound(&s->header->guard.mutex))
+        return -PLK_E_CORRUPT;
+    return plk_guard_inherit(s, pthread_mutex_trylock(&s->header->guard.mutex));
 }
 
 void plk_guard_unlock(struct plk_segment *s)
 {
-    pthread_mutex_unlock(&s->header->guard.mutex);
-}
-
-enum plk_life plk_life_of(const struct plk_vcpu *v)
-{
-    uint32_t word = PLK_LOAD_ACQUIRE((const uint32_t *)(const void *)(v->life.bytes + PLK_LIFE_WORD));
-
-    if (word & FUTEX_OWNER_DIED)
-        return PLK_LIFE_DEAD;
-    return (word & FUTEX_TID_MASK) != 0 ? PLK_LIFE_ALIVE : PLK_LIFE_NONE;
+    plk_robust_unlock(&s->header->guard.mutex);
 }

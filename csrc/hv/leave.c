@@ -43,14 +43,13 @@ static void plk_wait_over(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->held, me->held - 1);
 }
 
-/* Ticket `head` is served: pass over it if it is abandoned, kick its waiter if not. */
-static void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
-                      uint64_t head)
+void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+               uint64_t head)
 {
     unsigned passed;
 
     PLK_SITE_FRAME();
-    head = plk_pass_on(s, cell, id, head, &passed);
+    head = plk_pass_on(s, me, cell, id, head, &passed);
     while (passed-- != 0)
         PLK_EVENT(me, passes);
     plk_kick(s, me, id, head);
@@ -67,7 +66,7 @@ int plk_leave(struct plk_wait *w)
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     struct plk_cell *cell = w->lock->cell;
     struct plk_vcpu *me = w->seat->vcpu;
-    int rc = plk_tomb_put(s, w->lock->id, w->ticket), turn;
+    int rc = plk_tomb_put(s, me, w->lock->id, w->ticket), turn;
 
     PLK_SITE_FRAME();
     if (rc != 0)
@@ -108,7 +107,7 @@ int plk_resume(struct plk_wait *w)
      * instant. */
     plk_announce(me, id);
     PLK_STORE_RELEASE(&me->ticket, ticket);
-    if (plk_tomb_retract(s, id, ticket)) {
+    if (plk_tomb_retract(s, me, id, ticket)) {
         PLK_EVENT(me, resumes);
         w->ticket = ticket;
         return 1;
@@ -126,17 +125,6 @@ int plk_crowded(struct plk_domain *domain)
     return PLK_LOAD(&s->header->tombs_live) >= s->geometry.tombs / 4 * 3;
 }
 
-void plk_watch(struct plk_wait *w)
-{
-    struct plk_segment *s = plk_segment_of(w->lock->domain);
-    uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head);
-
-    /* Among sleepers it kicks again even if there is no tombstone: that costs
-     * one look at the channel and mends a kick whose sender died before it. */
-    if (head != w->ticket && (s->face.protocol != PLK_NATIVE || PLK_LOAD(&s->header->tombs_live) != 0))
-        plk_serve(s, w->seat->vcpu, w->lock->cell, w->lock->id, head);
-}
-
 int plk_nest(struct plk_wait *w)
 {
     struct plk_vcpu *me = w->seat->vcpu;
@@ -145,7 +133,8 @@ int plk_nest(struct plk_wait *w)
     if (depth >= PLK_PEND_DEPTH)
         return -ENOSPC;
     w->forks = plk_forks();
-    me->outer[depth] = (struct plk_pend){w->lock->id, w->ticket};
+    PLK_STORE(&me->outer[depth].ticket, w->ticket);
+    PLK_STORE(&me->outer[depth].cell, w->lock->id);
     PLK_STORE_RELEASE(&me->depth, depth + 1); /* kept in the stack before pending falls */
     PLK_STORE_RELEASE(&me->pending, 0);
     return 0;
@@ -159,6 +148,7 @@ int plk_unnest(struct plk_wait *w)
         return -ECHILD;
     PLK_STORE_RELEASE(&me->ticket, w->ticket);
     PLK_STORE_RELEASE(&me->pending, w->lock->id); /* back in place before the stack falls */
+    PLK_STORE_RELEASE(&me->shifts, me->shifts + 1); /* [D1] between the two; pairs with plk_look_at_slot */
     PLK_STORE_RELEASE(&me->depth, me->depth - 1);
     return 0;
 }

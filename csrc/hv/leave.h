@@ -1,4 +1,4 @@
-/* hv/leave.h - a waiter leaves, comes back, or looks after an abandoned head. */
+/* hv/leave.h - a waiter leaves, comes back, or puts its wait aside. */
 #ifndef PLK_HV_LEAVE_H
 #define PLK_HV_LEAVE_H
 
@@ -6,8 +6,11 @@
 
 int plk_leave(struct plk_wait *w);
 int plk_resume(struct plk_wait *w);
-void plk_watch(struct plk_wait *w);
 int plk_crowded(struct plk_domain *domain);
+
+/* Ticket `head` is served: pass over it if it is abandoned, else kick its waiter. */
+void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+               uint64_t head);
 
 /* The unlocker's half: ticket `head` is served now; pass over abandoned
  * tickets and kick the first that somebody waits for. */

@@ -27,7 +27,13 @@
 
 #include "hv/barrier.h"
 #include "hv/futex.h"
-#include "hv/leave.h"
+#include "hv/recovery.h"
+
+static uint64_t plk_watchdog_ns = PLK_WATCHDOG_NS;
+
+uint64_t plk_watchdog(void) { return PLK_LOAD(&plk_watchdog_ns); }
+
+void plk_watchdog_set(uint64_t ns) { PLK_STORE(&plk_watchdog_ns, ns != 0 ? ns : PLK_WATCHDOG_NS); }
 
 static struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t id, uint64_t ticket,
                                           uint32_t *bit)
@@ -53,12 +59,12 @@ long plk_park(struct plk_wait *w)
     if (distance > PLK_WATCHDOG_FAR)
         distance = PLK_WATCHDOG_FAR;
     if (w->watch == 0)
-        w->watch = plk_now() + PLK_WATCHDOG_NS * (distance + 1);
+        w->watch = plk_now() + plk_watchdog() * (distance + 1);
     channel = plk_channel_of(s, w->lock->id, w->ticket, &bit);
 
     seq = PLK_LOAD_ACQUIRE(&channel->seq);                         /* 1 */
-    PLK_STORE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1);
-    __atomic_fetch_add(&channel->parked, 1, __ATOMIC_SEQ_CST);     /* 2 */
+    PLK_STORE_RELEASE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1); /* [D4] */
+    __atomic_fetch_add(&channel->parked, PLK_PARK_ENTER, __ATOMIC_SEQ_CST); /* 2 */
     plk_slow_raise(s, cell);                                       /* 3 */
     /* [K1] its fence pairs with unlock_barrier in plk_unlock, with the fence of
      * plk_serve_next, and with the new head of plk_pass_on */
@@ -73,8 +79,8 @@ long plk_park(struct plk_wait *w)
                 PLK_EVENT(me, watchdogs);
         }
     }
-    __atomic_fetch_sub(&channel->parked, 1, __ATOMIC_SEQ_CST);     /* 6 */
-    PLK_STORE(&me->channel, 0);
+    __atomic_fetch_sub(&channel->parked, PLK_PARK_LEAVE, __ATOMIC_SEQ_CST); /* 6 */
+    PLK_STORE_RELEASE(&me->channel, 0); /* [D4] */
 
     if (how == PLK_SLEEP_UNSUPPORTED)
         sched_yield();
@@ -92,7 +98,7 @@ void plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t 
     struct plk_channel *channel = plk_channel_of(s, id, head, &bit);
 
     PLK_SITE_FRAME();
-    if (PLK_LOAD_ACQUIRE(&channel->parked) == 0) {
+    if (PLK_PARKED(PLK_LOAD_ACQUIRE(&channel->parked)) == 0) {
         PLK_EVENT(me, empty_kicks);
         return;
     }

@@ -4,10 +4,15 @@
 
 #include "recover/segment.h"
 
-/* Longest sleep before a waiter looks at head again, for the next in line; those
- * further behind may sleep proportionally longer, up to PLK_WATCHDOG_FAR of them. */
-#define PLK_WATCHDOG_NS 50000000ull
+/* Longest sleep before a waiter looks at head again, and after the dead: this for
+ * itself and as much for everyone ahead of it, up to PLK_WATCHDOG_FAR of them.  So
+ * the next in line learns of its predecessor's death within 30 ms. */
+#define PLK_WATCHDOG_NS 15000000ull
 #define PLK_WATCHDOG_FAR 20u
+
+/* PLK_WATCHDOG_NS, or what has been set instead in this process; 0 sets it back. */
+uint64_t plk_watchdog(void);
+void plk_watchdog_set(uint64_t ns);
 
 /* Sleep on w's event channel until its ticket is kicked, the watchdog bound,
  * w's deadline or pause, or a signal.  Returns a plk_hint. */

@@ -1,8 +1,10 @@
 #include "hv/reserve.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define PLK_POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, which older headers lack */
 
@@ -44,4 +46,59 @@ int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **ce
     if (rc == 0)
         PLK_STORE(&s->reserved[page], 1);
     return rc;
+}
+
+/* `said` elements of `each` bytes at `offset`, but not more than `most`. */
+static int64_t plk_ready(struct plk_segment *s, uint32_t said, uint32_t most, uint32_t *ready,
+                         uint64_t offset, size_t each)
+{
+    uint32_t before = PLK_LOAD(ready);
+    int rc;
+
+    if (said > most)
+        said = most;
+    if (said > before) {
+        rc = plk_reserve(s, s->base + offset, said * each);
+        if (rc != 0)
+            return rc;
+        while (said > before && !__atomic_compare_exchange_n(ready, &before, said, 0, __ATOMIC_RELAXED,
+                                                             __ATOMIC_RELAXED))
+            ; /* other threads are at it, too: it only rises */
+    }
+    return said;
+}
+
+int64_t plk_slots_ready(struct plk_segment *s)
+{
+    return plk_ready(s, PLK_LOAD_ACQUIRE(&s->header->vcpus_next), s->geometry.vcpus,
+                     &s->slots_ready, s->geometry.off_vcpus, sizeof(struct plk_vcpu));
+}
+
+int64_t plk_entries_ready(struct plk_segment *s)
+{
+    return plk_ready(s, PLK_LOAD_ACQUIRE(&s->header->entries_next), s->geometry.entries,
+                     &s->entries_ready, s->geometry.off_entries, sizeof(struct plk_entry));
+}
+
+int plk_cells_next(const struct plk_segment *s, uint64_t *index, uint64_t *end)
+{
+    const struct plk_geometry *g = &s->geometry;
+    off_t data, hole;
+
+    if (*index >= g->cells)
+        return 0;
+    if (!plk_fd_is_ours(s))
+        return -EBADF;
+    data = lseek(s->fd, (off_t)(g->off_cells + *index * g->stride), SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? 0 : -errno;
+    hole = lseek(s->fd, data, SEEK_HOLE);
+    if (hole < 0)
+        return -errno;
+    /* Strides divide pages, and so do extents of data. */
+    *index = ((uint64_t)data - g->off_cells) / g->stride;
+    *end = ((uint64_t)hole - g->off_cells) / g->stride;
+    if (*end > g->cells)
+        *end = g->cells;
+    return *index < *end;
 }

@@ -18,4 +18,15 @@ int plk_reserve(struct plk_segment *s, const void *at, size_t size);
  * a read of a cell comes this way: it would fault where the memory is not there. */
 int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **cell);
 
+/* How many vCPU slots, or directory entries, have been used once: they may be looked
+ * at, for their memory is reserved.  Whoever used them has reserved it; but the count
+ * lies in the segment, and may have been written over.  Negative: as plk_reserve. */
+int64_t plk_slots_ready(struct plk_segment *s);
+int64_t plk_entries_ready(struct plk_segment *s);
+
+/* The next run of cells whose memory has ever been written, at or after *index: 1
+ * and [*index, *end); 0: no more; negative errno.  Reading a cell elsewhere would
+ * allocate memory for it. */
+int plk_cells_next(const struct plk_segment *s, uint64_t *index, uint64_t *end);
+
 #endif

@@ -3,8 +3,8 @@
  * A slot is taken under the domain mutex: CLAIMED, identity, life word, ONLINE.
  * It is given back by the thread itself when it ends (a thread-specific
  * destructor), or, if the thread died in any other way, by the next that looks
- * for a free slot: the life word tells, and held == pending == 0 tells that
- * nothing of it is left in any cell.
+ * for a free slot: the life word tells.  If the dead left anything in a cell, that
+ * is recovered first (hv/recovery.c).
  *
  * The life word's list node lies in the segment and the C library follows it at
  * thread exit, so the mapping outlives every seat: each seat holds a reference.
@@ -30,7 +30,10 @@
 
 #include "hv/barrier.h"
 #include "hv/guard.h"
+#include "hv/recovery.h"
 #include "hv/reserve.h"
+#include "hv/robust.h"
+#include "recover/life.h"
 
 struct plk_table {
     struct plk_table *next, **prev;
@@ -65,7 +68,7 @@ static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
     if (v->held != 0 || v->pending != 0 || v->depth != 0)
         return;
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
-    pthread_mutex_unlock(&v->life.mutex);
+    plk_robust_unlock(&v->life.mutex);
     plk_segment_put(s);
 }
 
@@ -284,38 +287,41 @@ static uint64_t plk_pid_namespace(void)
     return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
-/* A slot that can be taken: free, or left by a thread that died owning nothing. */
-static int plk_slot_takable(const struct plk_vcpu *v)
+/* A slot that can be taken: free, or its thread died and left nothing, or what it
+ * left has been recovered just now. */
+static int plk_slot_takable(struct plk_segment *s, uint32_t index)
 {
+    struct plk_vcpu *v = plk_vcpu_at(s, index);
     uint32_t state = PLK_LOAD(&v->state);
 
     if (state == PLK_VCPU_FREE)
         return plk_life_of(v) != PLK_LIFE_ALIVE; /* else its thread is just letting go */
-    return state == PLK_VCPU_ONLINE && plk_life_of(v) == PLK_LIFE_DEAD && PLK_LOAD(&v->held) == 0 &&
-           PLK_LOAD(&v->pending) == 0 && PLK_LOAD(&v->depth) == 0;
+    if (state != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD)
+        return 0;
+    return !plk_vcpu_busy(v) || plk_recover_vcpu(s, index) == 0;
 }
 
 static int plk_slot_find(struct plk_segment *s, uint32_t *found)
 {
-    struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->vcpus_next), i;
+    int64_t used = plk_slots_ready(s);
+    uint32_t i;
     int rc;
 
-    if (used > s->geometry.vcpus)
-        used = s->geometry.vcpus;
+    if (used < 0)
+        return (int)used;
     for (i = 0; i < used; i++) {
-        if (plk_slot_takable(plk_vcpu_at(s, i))) {
+        if (plk_slot_takable(s, i)) {
             *found = i;
             return 0;
         }
     }
     if (used == s->geometry.vcpus)
         return -EUSERS;
-    rc = plk_reserve(s, plk_vcpu_at(s, used), sizeof(struct plk_vcpu));
+    rc = plk_reserve(s, plk_vcpu_at(s, i), sizeof(struct plk_vcpu));
     if (rc != 0)
         return rc;
-    *found = used;
-    PLK_STORE(&h->vcpus_next, used + 1);
+    *found = i;
+    PLK_STORE(&s->header->vcpus_next, i + 1);
     return 0;
 }
 
@@ -337,7 +343,7 @@ static int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
     v->pending = 0;
     v->ticket = PLK_NO_TICKET;
-    v->held = v->depth = v->channel = v->cpu = 0;
+    v->held = v->depth = v->burying = v->channel = v->cpu = 0;
     v->wait_since = 0;
     v->generation++;
     v->pid = who->pid;

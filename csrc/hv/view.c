@@ -1,7 +1,7 @@
 #include "hv/view.h"
 
-#include "hv/guard.h"
 #include "hv/reserve.h"
+#include "recover/life.h"
 
 #define PLK_VIEW_TRIES 100
 
@@ -31,9 +31,9 @@ const char *plk_event_meaning(uint32_t event)
 
 uint32_t plk_vcpus_used(struct plk_segment *s)
 {
-    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next);
+    int64_t used = plk_slots_ready(s);
 
-    return used < s->geometry.vcpus ? used : s->geometry.vcpus;
+    return used < 0 ? PLK_LOAD(&s->slots_ready) : (uint32_t)used;
 }
 
 int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *view)

@@ -20,8 +20,13 @@
  *     if (plk_lock_init(&lock, (struct plk_domain *)address, index) != 0)
  *         ...
  *
- *     plk_acquire(&lock);                             // 0, or a negative errno
- *     ...
+ *     switch (plk_acquire(&lock)) {                   // or a negative errno
+ *     case PLK_OWNER_DIED:                            // entered, but a holder was killed inside:
+ *         repair();                                   // look after what the lock protects
+ *         plk_mark_consistent(&lock);
+ *     case 0:                                         // entered
+ *         ...
+ *     }
  *     plk_unlock(&lock);                              // -EPERM if not the owner
  *
  * Compile with -I "$(python -c 'import pylocks; print(pylocks.get_include())')".

@@ -3,6 +3,7 @@
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
+#include "hv/recovery.h"
 #include "hv/vcpu.h"
 #include "patch/calibrate.h"
 #include "patch/patch.h"

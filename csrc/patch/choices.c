@@ -68,12 +68,12 @@ static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     uint64_t owner = PLK_LOAD(&w->lock->cell->owner);
-    struct plk_vcpu *holder = plk_vcpu_at(s, PLK_OWNER_VCPU(owner));
+    uint32_t index = PLK_OWNER_VCPU(owner);
     uint32_t cpu = (uint32_t)sched_getcpu() + 1; /* 0 where it is unknown */
 
     PLK_STORE(&w->seat->vcpu->cpu, cpu);
-    return cpu != 0 && holder != NULL && PLK_OWNER_VCPU(owner) < PLK_LOAD(&s->header->vcpus_next) &&
-           PLK_OWNER_VALID(owner, head) && PLK_LOAD(&holder->cpu) == cpu;
+    return cpu != 0 && index < plk_slots(s) && PLK_OWNER_VALID(owner, head) &&
+           PLK_LOAD(&plk_vcpu_at(s, index)->cpu) == cpu;
 }
 
 static long plk_event_counters(struct plk_vcpu *me, uint64_t event)

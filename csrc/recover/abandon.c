@@ -25,12 +25,13 @@
  * watcher, and two passers at once do no harm, for head never comes back to t
  * and only one of them wins each step.  Dying between 2 and 3 leaves a mark for
  * a ticket below head, which nobody looks up any more; it takes up one place
- * until it is swept (plk_reset).
+ * until recovery finishes it (plk_pass_finish).
  *
  * The table is a hash set probed at a fixed number of places, so that a look-up
  * needs no stop marks and a removal leaves no hole to repair.  tombs_live is
  * raised before an entry is put up and lowered after it is taken down; 0 therefore
- * proves that none stands, under the same pairing as slow. */
+ * proves that none stands, under the same pairing as slow.  Whoever dies between
+ * the two leaves it too high; recovery mends that [D4]: see recover/counts.c. */
 #include "recover/abandon.h"
 
 static uint64_t *plk_tomb_slot(struct plk_segment *s, uint64_t id, uint64_t ticket, unsigned probe)
@@ -62,42 +63,56 @@ static int plk_tomb_swap(uint64_t *slot, uint64_t from, uint64_t to)
     return __atomic_compare_exchange_n(slot, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
-static void plk_tomb_gone(struct plk_segment *s)
+/* Empty the slot if it holds `mark`.  1: done. */
+static int plk_tomb_drop(struct plk_segment *s, struct plk_vcpu *me, uint64_t *slot, uint64_t mark)
 {
-    __atomic_fetch_add(&s->header->tombs_version, 1, __ATOMIC_SEQ_CST);
-    __atomic_fetch_sub(&s->header->tombs_live, 1, __ATOMIC_SEQ_CST);
+    int dropped;
+
+    PLK_STORE_RELEASE(&me->burying, 1); /* [D4] before the swap */
+    dropped = plk_tomb_swap(slot, mark, 0);
+    if (dropped) {
+        __atomic_fetch_add(&s->header->tombs_version, 1, __ATOMIC_SEQ_CST); /* [D1] */
+        __atomic_fetch_sub(&s->header->tombs_live, 1, __ATOMIC_SEQ_CST);
+    }
+    PLK_STORE_RELEASE(&me->burying, 0);
+    return dropped;
 }
 
-int plk_tomb_put(struct plk_segment *s, uint64_t id, uint64_t ticket)
+int plk_tomb_put(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket)
 {
     struct plk_header *h = s->header;
     unsigned probe;
 
     if (plk_tomb_find(s, id, ticket) != NULL)
         return 0;
+    PLK_STORE_RELEASE(&me->burying, 1); /* [D4] before the count rises */
     __atomic_fetch_add(&h->tombs_live, 1, __ATOMIC_SEQ_CST);
     for (probe = 0; probe < PLK_TOMB_WINDOW; probe++) {
-        if (plk_tomb_swap(plk_tomb_slot(s, id, ticket, probe), 0, PLK_TOMB(id, ticket))) {
-            __atomic_fetch_add(&h->tombs_version, 1, __ATOMIC_SEQ_CST);
-            return 0;
-        }
+        if (plk_tomb_swap(plk_tomb_slot(s, id, ticket, probe), 0, PLK_TOMB(id, ticket)))
+            break;
     }
-    __atomic_fetch_sub(&h->tombs_live, 1, __ATOMIC_SEQ_CST);
-    return -ENOSPC;
+    if (probe < PLK_TOMB_WINDOW)
+        __atomic_fetch_add(&h->tombs_version, 1, __ATOMIC_SEQ_CST);
+    else
+        __atomic_fetch_sub(&h->tombs_live, 1, __ATOMIC_SEQ_CST);
+    PLK_STORE_RELEASE(&me->burying, 0);
+    return probe < PLK_TOMB_WINDOW ? 0 : -ENOSPC;
 }
 
-int plk_tomb_retract(struct plk_segment *s, uint64_t id, uint64_t ticket)
+int plk_tomb_stands(struct plk_segment *s, uint64_t id, uint64_t ticket)
+{
+    return plk_tomb_find(s, id, ticket) != NULL;
+}
+
+int plk_tomb_retract(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket)
 {
     uint64_t *slot = plk_tomb_find(s, id, ticket);
 
-    if (slot == NULL || !plk_tomb_swap(slot, PLK_TOMB(id, ticket), 0))
-        return 0;
-    plk_tomb_gone(s);
-    return 1;
+    return slot != NULL && plk_tomb_drop(s, me, slot, PLK_TOMB(id, ticket));
 }
 
-uint64_t plk_pass_on(struct plk_segment *s, struct plk_cell *cell, uint64_t id, uint64_t head,
-                     unsigned *passed)
+uint64_t plk_pass_on(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                     uint64_t head, unsigned *passed)
 {
     uint64_t *slot;
 
@@ -112,8 +127,18 @@ uint64_t plk_pass_on(struct plk_segment *s, struct plk_cell *cell, uint64_t id, 
         if (__atomic_compare_exchange_n(&cell->head, &at, head + 1, 0, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED))
             ++*passed;
-        if (plk_tomb_swap(slot, mark | PLK_TOMB_PASSING, 0))
-            plk_tomb_gone(s);
+        plk_tomb_drop(s, me, slot, mark | PLK_TOMB_PASSING);
     }
     return head;
+}
+
+void plk_pass_finish(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t *slot,
+                     uint64_t mark)
+{
+    /* Read after the mark: head has come to its ticket, or gone beyond. */
+    uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
+
+    if (PLK_TOMB(0, head) == PLK_TOMB(0, mark))
+        __atomic_compare_exchange_n(&cell->head, &head, head + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    plk_tomb_drop(s, me, slot, mark);
 }

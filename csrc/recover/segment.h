@@ -22,6 +22,7 @@ struct plk_segment {
     int32_t released;   /* no handle refers to this structure any more */
     int32_t references; /* of the mapping: seats, and the opener */
     uint8_t *reserved;  /* one byte a page of the cells: its memory is reserved */
+    uint32_t slots_ready, entries_ready; /* so many have their memory reserved */
 };
 
 static inline struct plk_segment *plk_segment_of(struct plk_domain *domain)
@@ -34,6 +35,16 @@ static inline struct plk_vcpu *plk_vcpu_at(const struct plk_segment *s, uint64_t
     if (index >= s->geometry.vcpus)
         return NULL;
     return (struct plk_vcpu *)(s->base + s->geometry.off_vcpus) + index;
+}
+
+/* How many slots may be looked at: those that have been used once, as far as their
+ * memory was there when plk_slots_ready (hv/reserve.h) was last called.  Whoever must
+ * see them all calls that first, with the domain mutex held. */
+static inline uint32_t plk_slots(const struct plk_segment *s)
+{
+    uint32_t used = PLK_LOAD_ACQUIRE(&s->header->vcpus_next), ready = PLK_LOAD(&s->slots_ready);
+
+    return used < ready ? used : ready;
 }
 
 static inline struct plk_cell *plk_cell_at(const struct plk_segment *s, uint64_t index)

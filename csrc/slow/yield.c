@@ -5,7 +5,7 @@
 #include <sched.h>
 
 #include "hv/futex.h"
-#include "hv/leave.h"
+#include "hv/recovery.h"
 
 /* Look after an abandoned or forgotten head now and then, as a sleeper's
  * watchdog would. */

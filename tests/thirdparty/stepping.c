@@ -84,6 +84,8 @@ STEP(unlock, plk_unlock(lock))
 STEP(leave, plk_module_self.api->leave(w))
 STEP(watch, watch(w))
 STEP(resume, resume(lock, w))
+STEP(nest, plk_module_self.api->nest(w))
+STEP(unnest, plk_module_self.api->unnest(w))
 STEP(take_pair, take_pair(lock, w))
 STEP(try_pair, try_pair(lock))
 
@@ -142,6 +144,7 @@ static PyObject *layout(PyObject *self, PyObject *unused)
 #define FIELD(type, field) {#type "." #field, offsetof(struct plk_##type, field)}
 #define SIZE(type) {#type, sizeof(struct plk_##type)}
         FIELD(header, geometry), FIELD(header, tombs_live), FIELD(header, tombs_version),
+        FIELD(header, looked_ns),
         FIELD(geometry, vcpus), FIELD(geometry, channels), FIELD(geometry, tombs),
         FIELD(geometry, entries), FIELD(geometry, cells), FIELD(geometry, stride),
         FIELD(geometry, off_channels), FIELD(geometry, off_tombs), FIELD(geometry, off_entries),
@@ -149,6 +152,7 @@ static PyObject *layout(PyObject *self, PyObject *unused)
         FIELD(cell, tail), FIELD(cell, head), FIELD(cell, owner), FIELD(cell, slow),
         FIELD(cell, flags), FIELD(channel, seq), FIELD(channel, parked), FIELD(vcpu, pending),
         FIELD(vcpu, ticket), FIELD(vcpu, held), FIELD(vcpu, channel), FIELD(vcpu, depth),
+        FIELD(vcpu, outer), FIELD(vcpu, burying), FIELD(vcpu, state), FIELD(vcpu, life),
         FIELD(vcpu, tid), SIZE(vcpu), SIZE(channel), SIZE(entry), SIZE(header),
         {"tomb_window", PLK_TOMB_WINDOW},
     };
@@ -169,8 +173,8 @@ static PyObject *layout(PyObject *self, PyObject *unused)
 
 #define ROW(name) {#name, step_##name, METH_O, NULL}
 static PyMethodDef methods[] = {ROW(nothing), ROW(take), ROW(turn), ROW(acquire), ROW(give_up), ROW(try_take),
-                                ROW(unlock), ROW(leave), ROW(watch), ROW(resume), ROW(take_pair),
-                                ROW(try_pair),
+                                ROW(unlock), ROW(leave), ROW(watch), ROW(resume), ROW(nest), ROW(unnest),
+                                ROW(take_pair), ROW(try_pair),
                                 {"bind", bind, METH_VARARGS, NULL},
                                 {"traps", traps, METH_O, NULL},
                                 {"trap", trap, METH_NOARGS, NULL},

@@ -29,7 +29,9 @@
  * is part of the protocol: held and pending rise before the xadd that makes
  * them matter, ticket follows it, owner comes before pending falls, and held
  * falls only when the kick is done.  On x86 a store is not overtaken by a later
- * one; elsewhere the release stores below say the same.
+ * one; elsewhere the release stores below say the same.  What is made of them
+ * stands in hv/recovery.c.  If the holder died inside, the lock goes to the next
+ * in line, who is told: plk_acquire and plk_trylock return PLK_OWNER_DIED.
  *
  * Cost, uncontended: one locked instruction (two where unlock_barrier fences),
  * no call, no system call, no allocation. */
@@ -59,6 +61,11 @@ struct plk_wait {
     uint32_t forks;    /* of this process when the wait was nested: tells a child */
 };
 #define PLK_FOREVER UINT64_MAX
+
+/* Entered, and what the lock protects may be half-done: a thread died while it
+ * held the lock, and nobody has called plk_mark_consistent since.  Positive, as
+ * pthread's EOWNERDEAD is: the caller holds the lock. */
+#define PLK_OWNER_DIED 1
 
 #define PLK_LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define PLK_LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -100,19 +107,43 @@ PLK_INLINE struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
     return *rc == 0 ? fresh : NULL;
 }
 
+/* A store for the sake of recovery alone, which the algorithm of the lock itself
+ * never reads.  The benchmark of what they cost compiles them out. */
+#ifndef PLK_RECORD
+#define PLK_RECORD(store) store
+#endif
+
 /* Announce an acquisition before it touches the queue. */
 PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 {
-    PLK_STORE(&me->held, me->held + 1);
-    PLK_STORE(&me->ticket, PLK_NO_TICKET);
-    PLK_STORE_RELEASE(&me->pending, id); /* after ticket: see the table in layout.h */
+    PLK_RECORD(PLK_STORE(&me->held, me->held + 1));
+    PLK_RECORD(PLK_STORE(&me->ticket, PLK_NO_TICKET));
+    PLK_RECORD(PLK_STORE_RELEASE(&me->pending, id)); /* [D1] after ticket: see the table in layout.h */
 }
 
 /* Ticket t is served and mine: become the owner. */
 PLK_INLINE void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t tag, uint64_t t)
 {
     PLK_STORE(&cell->owner, PLK_OWNER(t, tag));
-    PLK_STORE_RELEASE(&me->pending, 0); /* owner first: recovery must find one of them */
+    PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0)); /* owner first: recovery must find one of them */
+}
+
+/* For one who has just entered: 0 or PLK_OWNER_DIED. */
+PLK_INLINE int plk_entered(const struct plk_lock *lock)
+{
+    /* [D2] after the look at head that let us in; pairs with plk_recover_owned */
+    return PLK_UNLIKELY((PLK_LOAD(&lock->cell->flags) & PLK_CELL_OWNER_DIED) != 0) ? PLK_OWNER_DIED : 0;
+}
+
+/* What the lock protects is in order again.  0; -EPERM: this thread does not hold it. */
+PLK_COLD static int plk_mark_consistent(struct plk_lock *lock)
+{
+    struct plk_seat *seat = plk_seat_of(lock->domain);
+
+    if (seat == NULL || PLK_LOAD(&lock->cell->owner) != PLK_OWNER(PLK_LOAD(&lock->cell->head), seat->tag))
+        return -EPERM;
+    __atomic_fetch_and(&lock->cell->flags, ~(uint32_t)PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST);
+    return 0;
 }
 
 /* Back to the ticket that this vCPU abandoned on the lock, if it still stands. */
@@ -132,7 +163,7 @@ PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uin
 
     plk_announce(me, lock->id);
     t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
-    PLK_STORE_RELEASE(&me->ticket, t);
+    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
     *ticket = t;
     if (PLK_UNLIKELY(PLK_LOAD_ACQUIRE(&cell->head) != t))
         return 0;
@@ -165,8 +196,8 @@ PLK_INLINE int plk_take(struct plk_lock *lock, struct plk_wait *w)
     return PLK_LIKELY(seat != NULL) ? plk_take_seated(lock, seat, w) : rc;
 }
 
-/* A native unlocker does not look for abandoned tickets; whoever finds the lock
- * busy does.  Nonzero: head has moved since. */
+/* Whoever finds the lock busy looks whether its owner is alive, and, where
+ * unlockers don't, for an abandoned ticket at its head.  Nonzero: head has moved. */
 PLK_COLD static int plk_look_after(struct plk_lock *lock, struct plk_seat *seat)
 {
     struct plk_wait w = {.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET, .deadline = PLK_FOREVER,
@@ -177,22 +208,16 @@ PLK_COLD static int plk_look_after(struct plk_lock *lock, struct plk_seat *seat)
     return PLK_LOAD(&lock->cell->head) != head;
 }
 
-/* Acquire if free.  0, -EBUSY, or an error of plk_take.  Takes no ticket when
- * the lock is busy, so nobody behind is disturbed. */
-PLK_INLINE int plk_trylock(struct plk_lock *lock)
+/* plk_trylock for a thread that has its seat.  0: entered, or -EBUSY. */
+PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
 {
-    int rc = 0;
-    struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
     struct plk_cell *cell = lock->cell;
-    struct plk_vcpu *me;
+    struct plk_vcpu *me = seat->vcpu;
     uint64_t t;
 
-    if (PLK_UNLIKELY(seat == NULL))
-        return rc;
-    me = seat->vcpu;
     t = PLK_LOAD_ACQUIRE(&cell->head);
     if (PLK_UNLIKELY(PLK_LOAD(&cell->tail) != t)) {
-        if (lock->domain->protocol != PLK_NATIVE || !plk_look_after(lock, seat))
+        if (!plk_look_after(lock, seat))
             return -EBUSY;
         t = PLK_LOAD_ACQUIRE(&cell->head);
         if (PLK_LOAD(&cell->tail) != t)
@@ -201,13 +226,25 @@ PLK_INLINE int plk_trylock(struct plk_lock *lock)
     plk_announce(me, lock->id);
     /* head never passes tail: if tail is still t, so is head. */
     if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
-        PLK_STORE_RELEASE(&me->pending, 0);
-        PLK_STORE_RELEASE(&me->held, me->held - 1);
+        PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0));
+        PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
         return -EBUSY;
     }
-    PLK_STORE_RELEASE(&me->ticket, t);
+    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
     plk_enter(cell, me, seat->tag, t);
     return 0;
+}
+
+/* Acquire if free.  0, PLK_OWNER_DIED, -EBUSY, or an error of plk_take.  Takes no
+ * ticket when the lock is busy, so nobody behind is disturbed. */
+PLK_INLINE int plk_trylock(struct plk_lock *lock)
+{
+    int rc = 0;
+    struct plk_seat *seat = plk_seat_get(lock->domain, &rc);
+
+    if (PLK_LIKELY(seat != NULL))
+        rc = plk_trylock_seated(lock, seat);
+    return PLK_LIKELY(rc == 0) ? plk_entered(lock) : rc;
 }
 
 /* Take down `slow` if nobody needs it; by the holder of ticket t, before it
@@ -270,7 +307,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_unlock_slow(lock, seat, t + 1);
-    PLK_STORE_RELEASE(&me->held, me->held - 1);
+    PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
     return 0;
 }
 
@@ -283,16 +320,13 @@ PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *s
                          .pause = PLK_FOREVER};
     int rc = t == PLK_NO_TICKET ? plk_take_seated(lock, seat, &w) : 1;
 
-    if (rc <= 0)
-        return rc;
-    do
+    while (rc == 1 || rc == -EINTR)
         rc = plk_wait_turn(&w);
-    while (rc == -EINTR);
-    return rc;
+    return rc == 0 ? plk_entered(lock) : rc;
 }
 
-/* Acquire, waiting as long as it takes.  0; -EDEADLK: this thread holds the
- * lock already; or an error of plk_take.  Not a cancellation point. */
+/* Acquire, waiting as long as it takes.  0; PLK_OWNER_DIED; -EDEADLK: this thread
+ * holds the lock already; or an error of plk_take.  Not a cancellation point. */
 PLK_INLINE int plk_acquire(struct plk_lock *lock)
 {
     int rc = 0;
@@ -302,7 +336,7 @@ PLK_INLINE int plk_acquire(struct plk_lock *lock)
     if (PLK_UNLIKELY(seat == NULL))
         return rc;
     if (PLK_LIKELY(seat->left_count == 0) && PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
-        return 0;
+        return plk_entered(lock);
     return plk_acquire_queued(lock, seat, t);
 }
 
@@ -313,12 +347,9 @@ PLK_COLD static int plk_acquire_until(struct plk_lock *lock, uint64_t deadline)
     struct plk_wait w;
     int rc = plk_take_until(lock, &w, deadline, PLK_FOREVER);
 
-    if (rc <= 0)
-        return rc;
-    do
+    while (rc == 1 || rc == -EINTR)
         rc = plk_wait_turn(&w);
-    while (rc == -EINTR);
-    return rc;
+    return rc == 0 ? plk_entered(lock) : rc;
 }
 
 #endif

@@ -24,7 +24,7 @@
 
 #define PLK_MAGIC 0x31736b636f6c7970ull      /* "pylocks1", little endian */
 #define PLK_FORMATTING 0x30736b636f6c7970ull /* "pylocks0": its creator is at work, or died at it */
-#define PLK_ABI 1u
+#define PLK_ABI 2u
 #define PLK_LINE 64u
 #define PLK_PAGE 4096u
 
@@ -49,7 +49,7 @@ enum plk_barrier { PLK_BARRIER_FENCE = 1, PLK_BARRIER_MEMBARRIER = 2 };
 
 enum plk_cell_flags {
     PLK_CELL_ALLOCATED = 1u << 0,
-    PLK_CELL_OWNER_DIED = 1u << 1, /* the last holder died inside; sticky until cleared */
+    PLK_CELL_OWNER_DIED = 1u << 1, /* a holder died inside; sticky until marked consistent */
 };
 /* The upper half of flags counts the reuses of the memory as another lock. */
 #define PLK_GENERATION_OF(flags) ((flags) >> 16)
@@ -106,7 +106,8 @@ struct plk_cell {
     X(abandons, "tickets left in the queue (timeout, signal)")                 \
     X(resumes, "abandoned tickets taken back by a later acquire")              \
     X(passes, "abandoned tickets passed over on behalf of their leavers")      \
-    X(preempted, "spins skipped because the holder could not be running")
+    X(preempted, "spins skipped because the holder could not be running")      \
+    X(recoveries, "deaths after which what the dead held was recovered")
 
 enum plk_event {
 #define X(name, meaning) PLK_EV_##name,
@@ -139,7 +140,10 @@ struct plk_pend {
  * the outer wait is then kept in `stack` (outer[depth-1] is the innermost).
  * `held` is an upper bound of the cells whose owner record names this vCPU: it
  * rises before the xadd and falls after the head store, so a dead vCPU with
- * held == 0 is known to hold nothing without looking at a single cell. */
+ * held == 0 is known to hold nothing without looking at a single cell.
+ *
+ * What a vCPU that died has left here is read by whoever recovers it; a slot is
+ * dirty, and may not be reused, until that is done (hv/recovery.c). */
 struct plk_vcpu {
     /* line 0: written at every acquisition by the thread alone */
     uint64_t pending;
@@ -171,7 +175,9 @@ struct plk_vcpu {
 
     /* lines 3 and 4: waits that nested acquisitions interrupted */
     uint32_t depth;
-    uint32_t spare3[3];
+    uint32_t shifts;  /* [D1] moves when a claim comes back from outer to pending */
+    uint32_t burying; /* [D4] 1: between two steps of putting up or taking down a tombstone */
+    uint32_t spare3;
     struct plk_pend outer[PLK_PEND_DEPTH];
 
     /* lines 5 and 6: counters */
@@ -187,12 +193,17 @@ struct plk_vcpu {
  * (a waiting array), so a kick costs the same with a thousand waiters as with
  * one.  `parked` is a count that each waiter raises and lowers for itself: a
  * kicker never clears it, because clearing at kick time loses the wake of
- * another ticket that shares the channel.  A killed sleeper leaves it too high for
- * good: it is an upper bound, which costs a needless wake call now and then. */
+ * another ticket that shares the channel.  A killed sleeper leaves it too high,
+ * which costs needless wake calls until recovery mends it [D4]: for that the upper
+ * half of the word counts the entries, so that a compare-and-swap of the whole
+ * word fails if anybody came meanwhile. */
 struct plk_channel {
     uint32_t seq;    /* futex word; bumped by every kick */
-    uint32_t parked; /* waiters between publishing and leaving */
+    uint32_t parked; /* waiters between publishing and leaving: PLK_PARKED of it */
 };
+#define PLK_PARK_ENTER 0x10001u
+#define PLK_PARK_LEAVE 1u
+#define PLK_PARKED(word) ((word) & 0xffffu)
 
 /* A tombstone, one word:
  *
@@ -205,6 +216,7 @@ struct plk_channel {
  * abandoned lie within [head, tail), of which there are far fewer. */
 #define PLK_TOMB(id, ticket) (((uint64_t)(id) << 36) | ((uint64_t)(ticket) & 0xfffffffffull))
 #define PLK_TOMB_PASSING (1ull << 63)
+#define PLK_TOMB_ID(word) (((word) & ~PLK_TOMB_PASSING) >> 36)
 #define PLK_TOMB_WINDOW 32u
 
 /* --------------------------------------------------------------- directory */
@@ -256,7 +268,8 @@ struct plk_header {
     uint32_t tombs_live;    /* tombstones standing; 0 lets a kick skip the search */
     uint32_t tombs_version; /* moves with every insertion and removal */
     uint64_t service_vcpu;  /* vCPU index + 1 of the hypervisor service; 0 is none */
-    uint64_t spare2[16];
+    uint64_t looked_ns;     /* CLOCK_MONOTONIC: somebody looked for dead vCPUs; a rate limit */
+    uint64_t spare2[15];
 };
 
 #define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))

@@ -80,8 +80,12 @@ PLK_COLD static int plk_wait_turn(struct plk_wait *w)
         head = PLK_LOAD_ACQUIRE(&cell->head);
         if (head == w->ticket)
             return plk_granted(w);
-        if (plk_waits_for_self(w, head))
-            return api->leave(w) < 0 ? -EINTR : -EDEADLK;
+        if (plk_waits_for_self(w, head)) {
+            if (api->leave(w) >= 0)
+                return -EDEADLK;
+            api->nap(PLK_FOREVER); /* no tombstone is free: the caller tries again */
+            return -EINTR;
+        }
         /* Spin once a wait; natively, for ever.  Not behind a long queue, and
          * not on a holder that can't be running: both waste the CPU it needs. */
         if (native || (w->rounds == 0 && w->ticket - head <= domain->spin_near)) {
@@ -140,7 +144,7 @@ PLK_COLD static int plk_take_until(struct plk_lock *lock, struct plk_wait *w, ui
         w->pause = pause;
         return rc;
     }
-    while ((rc = plk_trylock(lock)) == -EBUSY) {
+    while ((rc = plk_trylock_seated(lock, seat)) == -EBUSY) {
         if (plk_waits_for_self(w, PLK_LOAD(&lock->cell->head)))
             return -EDEADLK;
         now = api->now();

@@ -1,0 +1,453 @@
+/* targets.c - the calls of an execution.  Each says which results it may have: any
+ * other is reported, so that whatever is wrong with a segment has an error of its own. */
+#include "fuzz.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hv/attach.h"
+#include "hv/barrier.h"
+#include "hv/directory.h"
+#include "hv/futex.h"
+#include "hv/guard.h"
+#include "hv/leave.h"
+#include "hv/recovery.h"
+#include "hv/reserve.h"
+#include "hv/vcpu.h"
+#include "hv/view.h"
+#include "patch/choices.h"
+#include "slow/slow.h"
+
+/* X(function, errors that it may have besides success) */
+#define GUARD ETIMEDOUT, PLK_E_CORRUPT, EBADF
+#define HEADER PLK_E_FOREIGN, PLK_E_UNFINISHED, PLK_E_TRUNCATED, PLK_E_ABI, PLK_E_BOOT, PLK_E_CORRUPT, EIO
+#define WAITS ETIMEDOUT, EDEADLK, EUSERS, ENOSPC, GUARD
+#define TARGETS(X)                                                  \
+    X(inspect, HEADER)                                              \
+    X(attach, HEADER, ENOSPC, ENOMEM)                               \
+    X(reset, GUARD, ENOSPC)                                         \
+    X(vcpu_view, EINVAL, ENOSPC)                                    \
+    X(cell_view, EINVAL, ENOSPC, EBADF)                             \
+    X(name_at, ERANGE, ENOENT, PLK_E_CORRUPT, ENOSPC)               \
+    X(name_find, ENOENT, ENAMETOOLONG, ENOSPC, PLK_E_CORRUPT)               \
+    X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, GUARD)     \
+    X(cell_new, EUSERS, ENOSPC, EINVAL, GUARD)                      \
+    X(cell_free, EBUSY, EINVAL, GUARD)                              \
+    X(cell_bind, EINVAL, ENOSPC, EBADF)                             \
+    X(enroll, EUSERS, ENOSPC, GUARD)                                \
+    X(trylock, EBUSY, EUSERS, ENOSPC, GUARD)                        \
+    X(acquire, WAITS)                                               \
+    X(acquire_until, WAITS)                                         \
+    X(wait_and_leave, WAITS, EINTR)                                 \
+    X(nested_wait, WAITS, EINTR)                                    \
+    X(unlock, EPERM)                                                \
+    X(watch, 0)                                                     \
+    X(recover, ENOSPC, GUARD)                                             \
+    X(mark_consistent, EPERM)                                       \
+    X(crowded, 0)                                                   \
+    X(retire, EBUSY)                                                \
+    X(format, EINVAL, ENOSPC, ENOMEM, EFBIG, EIO)
+
+enum target {
+#define X(name, ...) T_##name,
+    TARGETS(X)
+#undef X
+    T_COUNT
+};
+
+#define ERRORS_MAX 12
+static const struct {
+    const char *name;
+    int errors[ERRORS_MAX];
+} targets[] = {
+#define X(name, ...) {#name, {__VA_ARGS__}},
+    TARGETS(X)
+#undef X
+};
+static uint64_t calls[T_COUNT], good[T_COUNT], errors[T_COUNT][ERRORS_MAX];
+
+static struct plk_segment *segment;
+
+static int64_t result(enum target target, int64_t rc)
+{
+    int i;
+
+    SAY("%s -> %lld\n", targets[target].name, (long long)rc);
+    calls[target]++;
+    if (rc >= 0) {
+        good[target]++;
+        return rc;
+    }
+    for (i = 0; i < ERRORS_MAX && targets[target].errors[i] != 0; i++) {
+        if (rc == -targets[target].errors[i]) {
+            errors[target][i]++;
+            return rc;
+        }
+    }
+    fail("%s has an unexpected result: %lld", targets[target].name, (long long)rc);
+}
+
+int targets_report(int demand)
+{
+    int missed = 0;
+    unsigned t, i;
+
+    for (t = 0; t < T_COUNT; t++) {
+        printf("  %-15s %10llu calls, %10llu succeeded", targets[t].name, (unsigned long long)calls[t],
+               (unsigned long long)good[t]);
+        for (i = 0; i < ERRORS_MAX && targets[t].errors[i] != 0; i++)
+            printf("%s %s %llu", i == 0 ? ";" : ",",
+                   targets[t].errors[i] > 1000 ? "refusal" : strerrorname_np(targets[t].errors[i]),
+                   (unsigned long long)errors[t][i]);
+        printf("\n");
+        missed |= good[t] == 0;
+    }
+    if (missed && demand)
+        printf("a target never succeeded: the fuzzer does not reach what it should\n");
+    return missed && demand;
+}
+
+/* ------------------------------------------------------------------- ways */
+
+static void choose(enum plk_op op, const char *name)
+{
+    const struct plk_choice *c;
+    uint32_t i;
+
+    for (i = 0; (c = plk_choice_at(i)) != NULL; i++)
+        if (c->op == op && strcmp(c->name, name) == 0)
+            plk_module_ops.fn[op] = c->fn;
+}
+
+/* How this process waits, as pylocks/ops.py would decide it for the segment's protocol. */
+static void choose_ways(void)
+{
+    int native = segment->face.protocol == PLK_NATIVE;
+
+    choose(PLK_OP_cpu_relax, native ? "yield" : "pause");
+    choose(PLK_OP_lock_spinning, native ? "native" : one_in(4) ? "yield" : "futex");
+    choose(PLK_OP_unlock_kick, native ? "off" : "kick");
+    choose(PLK_OP_vcpu_preempted, native || one_in(2) ? "off" : "same_cpu");
+    choose(PLK_OP_lock_event, one_in(4) ? "off" : "counters");
+    plk_segment_spin(segment, 1 + below(3), below(3));
+}
+
+/* --------------------------------------------------------------- readers */
+
+/* An index: one that exists, the first that does not, or any. */
+static uint32_t an_index(uint32_t count)
+{
+    switch (below(8)) {
+    case 1: return count;
+    case 2: return count - 1;
+    case 3: return (uint32_t)take(4);
+    case 4: return UINT32_MAX - below(2);
+    default: return below(count);
+    }
+}
+
+static void look_at_names(void)
+{
+    char name[PLK_NAME_MAX];
+    uint32_t length, i = one_in(2) ? an_index(world.geometry.entries) : 0, n;
+    int64_t cell;
+
+    for (n = 0; n < 6; n++, i++) {
+        cell = result(T_name_at, plk_name_at(segment, i, name, &length));
+        if (cell >= 0 && (length > PLK_NAME_MAX || cell >= segment->geometry.cells))
+            fail("a name of %u bytes for cell %lld", length, (long long)cell);
+        if (cell == -ERANGE)
+            return;
+    }
+}
+
+static void look_at_slots(void)
+{
+    struct plk_vcpu_view view;
+    uint32_t used = plk_vcpus_used(segment);
+
+    if (used > segment->geometry.vcpus)
+        fail("%u slots are used of %u", used, segment->geometry.vcpus);
+    result(T_vcpu_view, plk_vcpu_view(segment, an_index(world.geometry.vcpus), &view));
+    if (used != 0)
+        result(T_vcpu_view, plk_vcpu_view(segment, used - 1, &view));
+}
+
+static void look_for_a_name(enum target target)
+{
+    uint32_t length;
+    const char *name = shape_name(below(7), &length);
+    int64_t cell = result(target, plk_name_find(segment, name, one_in(16) ? 0 : length, target == T_name_create));
+
+    if (cell >= (int64_t)segment->geometry.cells)
+        fail("a name means cell %lld", (long long)cell);
+}
+
+/* ----------------------------------------------------------------- waiting */
+
+static struct plk_lock locks[3];
+static uint64_t first_ticket, old_ticket;
+
+/* What ends a wait in a queue that others have destroyed: its turn comes. */
+static void turn_comes(void)
+{
+    /* The last, because a ticket PLK_NO_TICKET is taken for none, and the next drawn. */
+    const uint64_t turns[] = {first_ticket, old_ticket, first_ticket + 1};
+    uint64_t turn = turns[world.pauses % 3];
+    uint64_t base = world.geometry.off_cells + world.cell * world.geometry.stride, none = 0;
+
+    world_write(base + offsetof(struct plk_cell, head), &turn, sizeof(turn));
+    /* and a tombstone finds room, if that is what it waits for */
+    world_write(world.geometry.off_tombs, &none, sizeof(none));
+    memset(plk_tombs(segment), 0, segment->geometry.tombs * sizeof(uint64_t));
+}
+
+static void about_to_wait(const struct plk_lock *lock)
+{
+    struct plk_seat *seat = plk_seat_even_closed(lock->domain);
+    uint32_t i;
+
+    first_ticket = old_ticket = PLK_LOAD(&lock->cell->tail);
+    for (i = 0; seat != NULL && i < seat->left_count; i++)
+        if (seat->left[i].cell == lock->id)
+            old_ticket = seat->left[i].ticket;
+    world_call(lock->id - 1, turn_comes);
+}
+
+static uint64_t soon(void) { return plk_now() + (one_in(4) ? 0 : 1000000ull << below(10)); }
+
+/* As pylocks._lock waits: it looks at signals every so often, and leaves if one says so. */
+static int64_t wait_and_leave(struct plk_lock *lock, int depth)
+{
+    struct plk_wait w;
+    int rc = plk_take(lock, &w), nested;
+
+    if (rc <= 0)
+        return rc;
+    for (;;) {
+        w.deadline = soon() + 1000000000;
+        w.pause = soon();
+        rc = plk_wait_turn(&w);
+        if (rc != -EINTR)
+            return rc;
+        if (depth > 0) { /* the handler of a signal takes a lock, too */
+            nested = plk_nest(&w);
+            if (nested == 0) {
+                struct plk_lock *other = &locks[below(3)];
+
+                if (other->cell == NULL)
+                    other = lock;
+                about_to_wait(other);
+                rc = (int)wait_and_leave(other, depth - 1);
+                if (rc >= 0)
+                    result(T_unlock, plk_unlock(other));
+                about_to_wait(lock);
+                first_ticket = old_ticket = w.ticket;
+                if (plk_unnest(&w) != 0)
+                    fail("a wait of this process is taken for another's");
+            }
+        }
+        if (one_in(2))
+            continue;
+        while ((rc = plk_leave(&w)) == -ENOSPC)
+            plk_nap(PLK_FOREVER);
+        return rc < 0 ? rc : -EINTR;
+    }
+}
+
+void note_the_seat(void)
+{
+    struct plk_seat *seat = segment != NULL ? plk_seat_even_closed(&segment->face) : NULL;
+
+    world.enrolled = seat != NULL;
+    if (seat != NULL)
+        world.slot = (uint32_t)(seat->tag - 1);
+}
+
+static void enroll(void)
+{
+    struct plk_seat *seat;
+
+    if (result(T_enroll, plk_enroll(&segment->face, &seat)) == 0 &&
+        (seat->vcpu == NULL || seat->tag == 0 || seat->tag > segment->geometry.vcpus))
+        fail("a seat with tag %llu", (unsigned long long)seat->tag);
+    note_the_seat();
+}
+
+static void use_a_lock(void)
+{
+    struct plk_lock *lock = &locks[below(3)];
+    uint32_t index = an_index(world.geometry.cells);
+    uint32_t way = below(8);
+    int64_t rc;
+
+    if (way >= 5 && !world.enrolled) /* before its ticket is known, a wait can't be mended */
+        enroll();
+    if (way >= 5 && !world.enrolled)
+        return;
+    if (lock->cell == NULL && result(T_cell_bind, plk_cell_bind(lock, &segment->face, index)) != 0)
+        return;
+    about_to_wait(lock);
+    switch (way) {
+    case 0: rc = result(T_trylock, plk_trylock(lock)); break;
+    case 1: case 2: result(T_unlock, plk_unlock(lock)); return;
+    case 5: rc = result(T_acquire, plk_acquire(lock)); break;
+    case 6: rc = result(T_wait_and_leave, wait_and_leave(lock, 0)); break;
+    case 7: rc = result(T_nested_wait, wait_and_leave(lock, 2)); break;
+    default: rc = result(T_acquire_until, plk_acquire_until(lock, soon())); break;
+    }
+    if (rc == PLK_OWNER_DIED && one_in(2))
+        result(T_mark_consistent, plk_mark_consistent(lock));
+    if (rc >= 0 && !one_in(3)) {
+        about_to_wait(lock);
+        result(T_unlock, plk_unlock(lock));
+    }
+}
+
+/* ------------------------------------------------------------------- life */
+
+/* A program closes all descriptors that it does not know, and opens others. */
+static void lose_the_descriptor(void)
+{
+    int other = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    dup2(other, segment->fd);
+    close(other);
+}
+
+static void detach(int close_first)
+{
+    struct plk_seat *seat = plk_seat_even_closed(&segment->face);
+    int fd = segment->fd, lost = !plk_fd_is_ours(segment);
+
+    world.hostile = 0;
+    world.fault = FAULT_NONE;
+    world_call(UINT64_MAX, NULL);
+    if (seat != NULL) { /* a slot that is said to hold something is left to recovery, and so mapped */
+        seat->vcpu->held = seat->vcpu->depth = 0;
+        seat->vcpu->pending = 0;
+    }
+    if (close_first && result(T_retire, plk_retire_all(&segment->face)) == 0)
+        plk_segment_put(segment);
+    plk_segment_discard(&segment);
+    world.enrolled = 0;
+    world_check_over();
+    if (lost)
+        close(fd);
+    else if (fcntl(fd, F_GETFD) >= 0)
+        fail("the descriptor of the segment is open still");
+}
+
+static void format(void)
+{
+    struct plk_format f = {1 + below(70000), 1 + below(3000), 32u << below(2), 1u << below(10),
+                           32u << below(10), below(300), 1 + below(2), 1 + below(2), below(2), "futex"};
+    uint32_t *const fields[] = {&f.vcpus, &f.cells, &f.stride, &f.channels, &f.tombs, &f.entries,
+                                &f.protocol, &f.barrier};
+
+    if (one_in(2))
+        *fields[below(8)] = one_in(2) ? (uint32_t)take(4) : 1u << below(32);
+    world_resize(0);
+    result(T_format, plk_format(world.fd, &f));
+}
+
+static void attach(void)
+{
+    struct plk_found found;
+    int fd = dup(world.fd);
+    int64_t rc;
+
+    result(T_inspect, plk_inspect(fd, &found));
+    rc = result(T_attach, plk_attach(fd, &segment, &found));
+    if (rc != 0) {
+        close(fd);
+        if (segment != NULL)
+            fail("a refused segment was handed out");
+        world_check_over();
+        return;
+    }
+    if (memchr(found.slow_path, 0, sizeof(found.slow_path)) == NULL)
+        fail("the slow path's name does not end");
+    world.geometry = segment->geometry;
+}
+
+static void call_something(void)
+{
+    static struct plk_wait w;
+    struct plk_cell_view view;
+
+    world_call(UINT64_MAX, NULL);
+    switch (below(16)) {
+    case 0: look_at_slots(); break;
+    case 1: result(T_cell_view, plk_cell_view(segment, an_index(world.geometry.cells), &view)); break;
+    case 2: look_at_names(); break;
+    case 3: look_for_a_name(T_name_find); break;
+    case 4: look_for_a_name(T_name_create); break;
+    case 5: result(T_cell_new, plk_cell_new(segment)); break;
+    case 6: result(T_cell_free, plk_cell_free(segment, an_index(world.geometry.cells))); break;
+    case 7: enroll(); break;
+    case 8:
+        if (one_in(8))
+            result(T_crowded, plk_crowded(&segment->face));
+        else
+            result(T_recover, plk_recover(segment));
+        break;
+    case 9:
+        if (locks[0].cell != NULL && world.enrolled) {
+            w = (struct plk_wait){.lock = &locks[0], .seat = plk_seat_even_closed(&segment->face),
+                                  .ticket = PLK_LOAD(&locks[0].cell->tail)};
+            about_to_wait(&locks[0]);
+            plk_watch(&w);
+            result(T_watch, 0);
+        }
+        break;
+    case 10:
+        if (!world.enrolled) /* nobody uses it: then it may be reset */
+            result(T_reset, plk_reset(segment, PLK_NATIVE + below(2), PLK_BARRIER_FENCE + below(2)));
+        choose_ways();
+        break;
+    case 11:
+        if (one_in(4))
+            lose_the_descriptor();
+        break;
+    default: use_a_lock(); break;
+    }
+    note_the_seat();
+}
+
+void execute(void)
+{
+    const struct shape *shape = &shapes[below(shape_count)];
+    uint32_t n = below(6), steps = 0, close_first = below(2);
+
+    SAY("shape %s\n", shape->name);
+    world_load(shape);
+    memset(locks, 0, sizeof(locks));
+    while (n-- != 0)
+        mutate_file();
+    if (one_in(4)) {
+        world.fault = below(FAULT_COUNT);
+        world.fault_at = below(4);
+    }
+    if (one_in(64)) {
+        format();
+        return;
+    }
+    world.hostile = one_in(3);
+    attach();
+    if (segment == NULL)
+        return;
+    choose_ways();
+    while (input_left() && steps++ < 40) {
+        for (n = below(4); n != 0; n--)
+            mutate_living();
+        call_something();
+    }
+    detach((int)close_first);
+}

@@ -1,0 +1,341 @@
+"""The handshakes of recovery under every schedule that matters, forced as in test_schedule.py.
+
+One party finds a dead vCPU and recovers it, stopped before each of its accesses in turn; another one
+does meanwhile what could be mistaken for something the dead had left.  [D1] stands in
+csrc/recover/claims.c, [D2] and [D3] in csrc/hv/recovery.c, [D4] in csrc/recover/counts.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from corpses import LOCK, OWNER_DIED, Corpse
+from ptracing import Party
+from schedules import QUEUE, TOMBS, explore, meeting, overslept
+from staging import CELL, Stage, Staging, idle, until
+
+pytest_plugins = ["stage_fixtures"]
+
+
+def slot_of(s: Stage, party: Party) -> int:
+    return s.words.vcpu_of(party.process.pid)
+
+
+def take(party: Party, queued: int = 1) -> None:
+    assert party.ask("stepping.take(0)") == queued
+
+
+def turn_and_release(party: Party) -> None:
+    assert party.ask("stepping.turn(0)") == 0
+    assert party.ask("stepping.unlock(0)") == 0
+
+
+def buried(s: Stage, corpse: Corpse) -> None:
+    """The dead has been recovered, if not before then now, and nothing is left of it."""
+    s.words.put64(s.words.layout["header.looked_ns"], 0)
+    s.parties[0].ask("domain.recover()")
+    assert corpse.buried
+    idle(s)
+
+
+# --------------------------------------------------------------------- [D1]
+
+Prepare = Callable[[Party, Party, Corpse], None]
+
+
+def resumes(holder: Party, other: Party, corpse: Corpse) -> None:
+    take(other)
+    assert other.ask("stepping.leave(0)") == 0
+    corpse.dies_at_its_xadd()
+
+
+def leaves(holder: Party, other: Party, corpse: Corpse) -> None:
+    take(other)
+    corpse.dies_at_its_xadd()
+
+
+def enters(holder: Party, other: Party, corpse: Corpse) -> None:
+    take(other)
+    corpse.dies_at_its_xadd()
+    assert holder.ask("stepping.unlock(0)") == 0
+
+
+def arrives(holder: Party, other: Party, corpse: Corpse) -> None:
+    corpse.dies_at_its_xadd()
+
+
+def puts_aside(holder: Party, other: Party, corpse: Corpse) -> None:
+    take(other)
+    corpse.dies_at_its_xadd()
+
+
+def comes_back(holder: Party, other: Party, corpse: Corpse) -> None:
+    take(other)
+    assert other.ask("stepping.nest(0)") == 0
+    corpse.dies_at_its_xadd()
+
+
+@pytest.mark.parametrize(
+    ("operation", "before"),
+    [
+        pytest.param("resume(0)", resumes, id="resume"),
+        pytest.param("leave(0)", leaves, id="leave"),
+        pytest.param("turn(0)", enters, id="enter"),
+        pytest.param("take(0)", arrives, id="arrive"),
+        pytest.param("nest(0)", puts_aside, id="nest"),
+        pytest.param("unnest(0)", comes_back, id="unnest"),
+    ],
+)
+def test_only_the_tickets_of_the_dead_are_eliminated(stage: Staging, operation: str, before: Prepare) -> None:
+    """[D1] Whatever a living thread does with its ticket while another looks for a dead one's."""
+    s = stage(4)
+    corpse = Corpse(s)
+    holder, other, watcher = s.parties
+
+    def prepare() -> None:
+        take(holder, 0)
+        before(holder, other, corpse)
+        take(watcher)
+
+    def conclude() -> None:
+        assert watcher.end() == 0
+        result = other.end()
+        if before is not enters:
+            assert holder.ask("stepping.unlock(0)") == 0
+        if before is puts_aside:
+            assert other.ask("stepping.unnest(0)") == 0
+        if before is enters:
+            assert other.ask("stepping.unlock(0)") == 0
+        elif before is arrives:
+            turn_and_release(watcher)
+        if before not in (enters, leaves) and result >= 0 and not (before is resumes and result == 0):
+            turn_and_release(other)
+        if before is not arrives:
+            turn_and_release(watcher)
+        buried(s, corpse)
+
+    schedules = explore(
+        s.words, TOMBS, watcher, "watch(0)", other, operation, prepare, conclude,
+        slots={slot_of(s, other)},
+    )  # fmt: skip
+    assert len(schedules) >= 30
+
+
+def test_one_that_died_before_its_xadd_leaves_nothing(stage: Staging) -> None:
+    """[D1] There is no orphan: nobody's ticket is taken for one."""
+    s = stage(3)
+    corpse = Corpse(s)
+    holder, watcher = s.parties
+    take(holder, 0)
+    corpse.dies_at_its_xadd(drawn=False)
+    take(watcher)
+    assert watcher.ask("stepping.watch(0)") == 0
+    assert corpse.buried
+    assert s.words.tombs() == 0
+    assert holder.ask("stepping.unlock(0)") == 0
+    turn_and_release(watcher)
+    idle(s)
+
+
+def test_an_orphan_overlooked_is_found_by_who_waits_behind_it(stage: Staging) -> None:
+    """[D1] A ticket that came to nobody, with no dead slot left to tell of it."""
+    s = stage(3)
+    corpse = Corpse(s)
+    holder, watcher = s.parties
+    take(holder, 0)
+    corpse.draw()
+    take(watcher)
+    assert holder.ask("stepping.unlock(0)") == 0
+    turn_and_release(watcher)
+    idle(s)
+
+
+# --------------------------------------------------------------------- [D2]
+
+
+def test_whoever_enters_next_hears_of_the_death(stage: Staging) -> None:
+    """[D2] The next in line looks at the lock all the while; it is never inside without the flag."""
+    s = stage(4)
+    corpse = Corpse(s)
+    _, following, watcher = s.parties
+
+    def prepare() -> None:
+        corpse.dies_holding()
+        take(following)
+        take(watcher)
+
+    def conclude() -> None:
+        assert watcher.end() == 0
+        assert following.end() == 0
+        assert s.words.read(CELL)["flags"] & OWNER_DIED
+        s.words.put32(s.words.cell(CELL, "flags"), s.words.read(CELL)["flags"] & ~OWNER_DIED)
+        assert following.ask("stepping.unlock(0)") == 0
+        turn_and_release(watcher)
+        assert not s.words.read(CELL)["flags"] & OWNER_DIED
+        buried(s, corpse)
+
+    schedules = explore(s.words, TOMBS, watcher, "watch(0)", following, "turn(0)", prepare, conclude)
+    assert len(schedules) >= 30
+
+
+def test_a_holder_that_died_at_clearing_slow_strands_nobody(stage: Staging) -> None:
+    """[S1] [D2] It had cleared the flag and not looked at tail again: two sleep behind it."""
+    s = stage(4, watchdog_ns=10**12)
+    corpse = Corpse(s)
+    rescuer, following, last = s.parties
+    corpse.dies_holding()
+    for waiter in (following, last):
+        waiter.begin("acquire(0)")
+        assert not waiter.sleep_or_end()
+    s.words.put32(s.words.cell(CELL, "slow"), 0)
+    assert rescuer.ask("domain.recover()") == 1
+    for waiter in (following, last):
+        assert waiter.end() == 1, "entered without hearing of the death"
+        assert not waiter.overslept
+        assert waiter.ask("stepping.unlock(0)") == 0
+    assert corpse.buried
+
+
+def test_one_that_had_its_turn_but_never_entered_is_no_holder(stage: Staging) -> None:
+    """[D2] Killed between the owner record and the end of acquire: nothing can be half-done."""
+    s = stage(3)
+    corpse = Corpse(s)
+    _, watcher = s.parties
+    corpse.dies_holding()
+    corpse.put(pending=LOCK)
+    take(watcher)
+    assert watcher.ask("stepping.watch(0)") == 0
+    assert corpse.buried
+    turn_and_release(watcher)
+    assert not s.words.read(CELL)["flags"] & OWNER_DIED
+    idle(s)
+
+
+# --------------------------------------------------------------------- [D3]
+
+DEATHS = {
+    "holder": Corpse.dies_holding,
+    "waiter": Corpse.dies_waiting,
+    "xadd": Corpse.dies_at_its_xadd,
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_recovery_survives_the_death_of_who_recovers(stage: Staging, death: str) -> None:
+    """[D3] Killed before every few of its accesses: the next one does what is left of it.
+
+    (tests/torture kills it at every instruction.)
+    """
+    stop, killed = 0, True
+    while killed:
+        s = stage(4)
+        corpse = Corpse(s)
+        holder, first, second = s.parties
+        if death != "holder":
+            take(holder, 0)
+        DEATHS[death](corpse)
+        take(first)
+        take(second)
+        first.begin("watch(0)")
+        first.pass_accesses(stop, meeting(s.words, TOMBS, {corpse.index}))
+        killed = not first.ended
+        if killed:
+            first.kill()
+            s.parties.remove(first)
+        else:
+            assert first.end() == 0
+        if death != "holder":
+            assert holder.ask("stepping.unlock(0)") == 0
+        if not killed:
+            turn_and_release(first)
+        turn_and_release(second)
+        assert bool(s.words.read(CELL)["flags"] & OWNER_DIED) == (death == "holder")
+        buried(s, corpse)
+        first.close()
+        s.close()
+        stop += 1 + stop // 3
+    assert stop >= 20
+
+
+# --------------------------------------------------------------------- [D4]
+
+
+def test_a_sleeper_that_died_is_counted_out_and_nobody_else(stage: Staging) -> None:
+    """[D4] The count of an event channel is mended while another goes to sleep on it, or wakes."""
+    s = stage(4)
+    corpse = Corpse(s)
+    holder, sleeper, watcher = s.parties
+
+    def prepare() -> None:
+        take(holder, 0)
+        ticket = s.words.read(CELL)["tail"]
+        at, _ = s.words.channel(CELL, ticket)
+        channel = (at - s.words.geometry["off_channels"]) // s.words.layout["channel"]
+        s.words.put32(at + s.words.layout["channel.parked"], s.words.u32(at + 4) + 0x10001)
+        corpse.lie(channel=channel + 1)
+        take(sleeper)
+        take(watcher)
+        conclude.at = at + s.words.layout["channel.parked"]  # type: ignore[attr-defined]
+
+    def conclude() -> None:
+        assert watcher.end() == 0
+        assert holder.ask("stepping.unlock(0)") == 0
+        assert sleeper.end() == 0
+        assert sleeper.ask("stepping.unlock(0)") == 0
+        turn_and_release(watcher)
+        buried(s, corpse)
+        assert s.words.u32(conclude.at) & 0xFFFF == 0  # type: ignore[attr-defined]
+        overslept(sleeper)
+
+    schedules = explore(
+        s.words, QUEUE, watcher, "watch(0)", sleeper, "turn(0)", prepare, conclude,
+        slots={slot_of(s, sleeper)},
+    )  # fmt: skip
+    assert len(schedules) >= 30
+
+
+@pytest.mark.parametrize("operation", ["leave(0)", "resume(0)"])
+def test_tombstones_are_counted_again_while_others_come_and_go(stage: Staging, operation: str) -> None:
+    """[D4] One died between raising the count and putting up its tombstone."""
+    s = stage(4)
+    corpse = Corpse(s)
+    holder, other, watcher = s.parties
+    live = s.words.layout["header.tombs_live"]
+
+    def prepare() -> None:
+        take(holder, 0)
+        take(other)
+        take(watcher)
+        if operation == "resume(0)":
+            assert other.ask("stepping.leave(0)") == 0
+        s.words.put32(live, s.words.u32(live) + 1)
+        corpse.lie(burying=1)
+
+    def conclude() -> None:
+        assert watcher.end() == 0
+        back = other.end()
+        assert s.words.tombs_live >= s.words.tombs(), "a tombstone that nobody would look for"
+        assert holder.ask("stepping.unlock(0)") == 0
+        if operation == "resume(0)" and back:
+            turn_and_release(other)
+        turn_and_release(watcher)
+        buried(s, corpse)
+
+    schedules = explore(
+        s.words, TOMBS, watcher, "watch(0)", other, operation, prepare, conclude,
+        slots={slot_of(s, other)},
+    )  # fmt: skip
+    assert len(schedules) >= 30
+
+
+def test_domain_recover_waits_for_nobody(stage: Staging) -> None:
+    """Dead holders, waiters and counts of several locks, with nobody there to find them."""
+    s = stage(2)
+    corpse = Corpse(s)
+    (party,) = s.parties
+    corpse.dies_holding()
+    assert party.ask("(domain.recover(), domain.recover())") == [1, 0]
+    assert corpse.buried
+    until("the lock is free", lambda: s.words.read(CELL)["head"] == s.words.read(CELL)["tail"])
+    assert party.ask("(domain.lock('x').locked(), domain.lock('x').owner_died)") == [False, True]
