@@ -326,11 +326,15 @@ inline leave()
 {
     STEP(assert(tomb[t] == 0); tomb[t] = 1; possessor[t] = 0);
     STEP(version_moved = 1);
+#ifdef BREAK_K2_ARMS
+    raise(); /* as if the leaver's ticket stayed outstanding */
+#else
 #ifndef BREAK_K2_SLOW
     STEP(slow = 1);
 #endif
 #ifndef BREAK_K2_FENCE
     STEP(heavy()); /* [K2] pairs with unlock_barrier in plk_unlock, the new head in serve */
+#endif
 #endif
     if
 #ifndef BREAK_K2_RELOOK
@@ -390,7 +394,33 @@ inline take()
     STEP(ticket[me] = t)
 }
 
-#define GIVES_UP(me) ((me) == 0 -> GIVES_UP_0 : ((me) == 1 -> GIVES_UP_1 : GIVES_UP_2))
+/* plk_trylock; t is NONE if the lock was busy. */
+inline try()
+{
+    STEP(h = (MINE_BUFFERED -> late : head));
+    if
+    :: atomic { tail != h -> skip }
+    :: atomic { tail == h -> skip };
+        announce();
+        if
+        :: d_step { tail == h ->
+            fence();
+            t = h;
+            tail++;
+            assert(tail < TICKETS);
+            possessor[t] = me + 1 };
+            STEP(ticket[me] = t);
+            assert(head == t)
+        :: d_step { tail != h -> fence() };
+            STEP(pending[me] = 0);
+            STEP(held[me]--)
+        OR_DIE
+        fi
+    OR_DIE
+    fi;
+    h = 0
+}
+
 #ifndef GIVES_UP_0
 #define GIVES_UP_0 0
 #endif
@@ -412,7 +442,10 @@ again:
     :: rounds != 0 ->
         rounds--;
         t = NONE;
-        if :: left != NONE -> resume() :: else fi;
+#if TRIES
+        if :: try() :: true fi;
+#endif
+        if :: t == NONE && left != NONE -> resume() :: else fi;
         if :: t == NONE -> take() :: else fi;
         do
         :: atomic { head == t -> skip };

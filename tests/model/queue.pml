@@ -14,6 +14,7 @@ proctype watcher(byte me)
 {
     byte t, h, i;
 
+end:
     atomic { head < tail -> h = head };
     serve(h)
 }
@@ -26,6 +27,9 @@ init
         run vcpu(1, ROUNDS, GIVES_UP_1);
 #if N > 2
         run vcpu(2, ROUNDS, GIVES_UP_2);
+#endif
+#if WATCH
+        run watcher(N);
 #endif
     }
     atomic {
