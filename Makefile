@@ -13,7 +13,7 @@ VENV    := .venv-$(VERSION)
 BIN     := $(VENV)/bin
 C_FILES := $(shell find csrc -name '*.[ch]' -o -name '*.cdef' -o -name '*.py')
 
-.PHONY: help stress test bench lint sdist wheel clean
+.PHONY: help stress test fuzz tsan bench lint sdist wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the stamps share one virtual environment
@@ -34,6 +34,12 @@ lint: $(VENV)/.test ## ruff, and mypy --strict on the package
 
 bench: $(VENV)/.bench ## benchmarks with pytest-benchmark
 	@$(BIN)/python -m pytest bench $(ARGS)
+
+fuzz: ## a million broken and hostile segments, under the address sanitizer; ARGS="--seed 2"
+	@PYTHONPATH=tests $(PYTHON) -m sanitize fuzz $(ARGS)
+
+tsan: ## threads in one process, under the thread sanitizer; ARGS="--seconds 60"
+	@PYTHONPATH=tests $(PYTHON) -m sanitize tsan $(ARGS)
 
 sdist: $(VENV)/.test ## source distribution, into dist/
 	@$(BIN)/python -m build --sdist

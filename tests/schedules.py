@@ -68,10 +68,12 @@ def explore(
     conclude: Callable[[], None],
     between: Callable[[], None] = lambda: None,
     slots: Collection[int] = (),
+    stride: int = 1,
 ) -> set[tuple[int, int]]:
     """Force every schedule of the two operations with at most two switches; where they were stopped.
 
-    Without a second operation: of the first with all that others do meanwhile.
+    Without a second operation: of the first with all that others do meanwhile.  With a stride, of
+    each diagonal of the two stops only every so many, where one operation is long.
 
     between() is what others do when the first has been stopped.  conclude() ends both operations,
     leaves the lock free, and checks what must be true; it may raise Overslept where a slow machine
@@ -80,7 +82,7 @@ def explore(
     schedules = set()
     stop_first = 0
     while True:
-        stop_second = 0
+        stop_second = stop_first % stride
         while True:
             for attempt in range(ATTEMPTS):
                 matters = meeting(words, regions, slots)
@@ -106,7 +108,7 @@ def explore(
             schedules.add((got_first, got_second))
             if got_second < stop_second:
                 break
-            stop_second += 1
+            stop_second += stride
         if got_first < stop_first:
             return schedules
         stop_first += 1

@@ -40,7 +40,7 @@ static void plk_wait_over(struct plk_wait *w)
 
     PLK_STORE_RELEASE(&me->pending, 0);
     PLK_STORE(&me->wait_since, 0);
-    PLK_STORE_RELEASE(&me->held, me->held - 1);
+    PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1);
 }
 
 void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
@@ -128,7 +128,7 @@ int plk_crowded(struct plk_domain *domain)
 int plk_nest(struct plk_wait *w)
 {
     struct plk_vcpu *me = w->seat->vcpu;
-    uint32_t depth = me->depth;
+    uint32_t depth = PLK_LOAD(&me->depth);
 
     if (depth >= PLK_PEND_DEPTH)
         return -ENOSPC;
@@ -148,7 +148,7 @@ int plk_unnest(struct plk_wait *w)
         return -ECHILD;
     PLK_STORE_RELEASE(&me->ticket, w->ticket);
     PLK_STORE_RELEASE(&me->pending, w->lock->id); /* back in place before the stack falls */
-    PLK_STORE_RELEASE(&me->shifts, me->shifts + 1); /* [D1] between the two; pairs with plk_look_at_slot */
-    PLK_STORE_RELEASE(&me->depth, me->depth - 1);
+    PLK_STORE_RELEASE(&me->shifts, PLK_LOAD(&me->shifts) + 1); /* [D1] between the two; pairs with plk_look_at_slot */
+    PLK_STORE_RELEASE(&me->depth, PLK_LOAD(&me->depth) - 1);
     return 0;
 }

@@ -118,7 +118,7 @@ static int plk_leave_orphans(struct plk_segment *s, struct plk_vcpu *dead, struc
             sched_yield(); /* whoever is taking a ticket needs a few instructions for it */
         }
         if (rc == 0)
-            from += PLK_ORPHAN_SPAN;
+            from = until - from > PLK_ORPHAN_SPAN ? from + PLK_ORPHAN_SPAN : until; /* never past 2^64 */
         else if ((rc = plk_leave_for(s, dead, cell, id, ticket)) != 0)
             return rc;
         else

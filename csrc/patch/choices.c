@@ -79,7 +79,7 @@ static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
 static long plk_event_counters(struct plk_vcpu *me, uint64_t event)
 {
     if (event < PLK_EV_COUNT)
-        PLK_STORE(&me->events[event], me->events[event] + 1);
+        PLK_STORE(&me->events[event], PLK_LOAD(&me->events[event]) + 1);
     return 0;
 }
 

@@ -9,7 +9,8 @@
  * release, always in at least one of these states, and enters each before it
  * leaves the one before:
  *
- *   window     pending == L, ticket == NONE        announced before the xadd
+ *   window     pending == L, ticket == NONE        announced before the xadd; if it
+ *                                                  is served at once, until owner
  *   claim      pending == L, ticket == t, or the same in outer[]
  *   owner      owner == (t, X)                     before pending falls
  *   tombstone  (L, t) stands, PASSING or not       before pending falls
@@ -103,7 +104,7 @@ int plk_orphan(struct plk_segment *s, const struct plk_cell *cell, uint64_t id, 
 
     if (until > tail)
         until = tail;
-    if (until > from + PLK_ORPHAN_SPAN)
+    if (until > from && until - from > PLK_ORPHAN_SPAN)
         until = from + PLK_ORPHAN_SPAN;
     plk_look_at_slots(s, id, &seen);                                                 /* 3 */
     owner = __atomic_load_n(&cell->owner, __ATOMIC_SEQ_CST);                         /* 4 */
@@ -131,7 +132,7 @@ unsigned plk_claims_of_dead(const struct plk_vcpu *dead, struct plk_pend claims[
     unsigned count = 0;
 
     for (i = 0; i < depth && i < PLK_PEND_DEPTH; i++)
-        claims[count++] = dead->outer[i];
+        claims[count++] = (struct plk_pend){PLK_LOAD(&dead->outer[i].cell), PLK_LOAD(&dead->outer[i].ticket)};
     if (now.cell != 0 &&
         (count == 0 || memcmp(&claims[count - 1], &now, sizeof(now)) != 0)) /* or died moving it */
         claims[count++] = now;

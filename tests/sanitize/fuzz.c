@@ -1,6 +1,6 @@
 /* fuzz.c - the program: see fuzz.h.
  *
- *   fuzz --seed N --executions N [--seconds N] [--save DIR]
+ *   fuzz --seed N --executions N [--seconds N] [--patience N] [--save DIR]
  *   fuzz --replay FILE                  once more, and say what happens
  *
  * Inputs that reach code, or a number of rounds through it, that no input reached
@@ -21,7 +21,6 @@
 #include "patch/calibrate.h"
 #include "patch/patch.h"
 
-#define PATIENCE_S 20 /* of real time, for one execution */
 #define KEPT_MAX 4096u
 #define PATHS (1u << 14)
 
@@ -47,6 +46,7 @@ static unsigned char input[FUZZ_INPUT_MAX];
 static size_t input_size, input_at;
 static uint64_t random_state, seed, execution;
 static const char *save_to;
+static unsigned patience = 20; /* seconds of real time, for one execution */
 
 uint64_t take(unsigned bytes)
 {
@@ -227,7 +227,7 @@ static void run_input(void)
 
     input_at = 0;
     last_place = 0;
-    alarm(PATIENCE_S);
+    alarm(patience);
     execute();
     after = __sanitizer_get_current_allocated_bytes();
     if (after > before)
@@ -292,6 +292,8 @@ int main(int argc, char **argv)
             seconds = strtod(argv[i + 1], NULL);
         else if (strcmp(argv[i], "--save") == 0)
             save_to = argv[i + 1];
+        else if (strcmp(argv[i], "--patience") == 0)
+            patience = (unsigned)strtoul(argv[i + 1], NULL, 0);
         else if (strcmp(argv[i], "--replay") == 0)
             again = argv[i + 1];
         else

@@ -139,7 +139,7 @@ static void mapped_now(void)
     const struct plk_geometry *g = &h.geometry;
     off_t from = 0;
 
-    if (!world_read(0, &h, sizeof(h)) || g->size != mapped_size)
+    if (!world_read(0, &h, sizeof(h)) || g->size != mapped_size || world.size != mapped_size)
         fail("a segment was mapped whose length was not checked");
     memcpy(gaps, (const uint64_t[6][2]){
         {sizeof(h), g->off_channels},

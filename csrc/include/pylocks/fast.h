@@ -27,8 +27,8 @@
  * Death.  A thread may die at any instruction.  What it had done is told by its
  * own line (pending, ticket, held) and by owner; the order of the stores below
  * is part of the protocol: held and pending rise before the xadd that makes
- * them matter, ticket follows it, owner comes before pending falls, and held
- * falls only when the kick is done.  On x86 a store is not overtaken by a later
+ * them matter, owner comes before pending falls, who has to queue notes the ticket
+ * first, and held falls only when the kick is done.  On x86 a store is not overtaken by a later
  * one; elsewhere the release stores below say the same.  What is made of them
  * stands in hv/recovery.c.  If the holder died inside, the lock goes to the next
  * in line, who is told: plk_acquire and plk_trylock return PLK_OWNER_DIED.
@@ -116,9 +116,9 @@ PLK_INLINE struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
 /* Announce an acquisition before it touches the queue. */
 PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 {
-    PLK_RECORD(PLK_STORE(&me->held, me->held + 1));
     PLK_RECORD(PLK_STORE(&me->ticket, PLK_NO_TICKET));
-    PLK_RECORD(PLK_STORE_RELEASE(&me->pending, id)); /* [D1] after ticket: see the table in layout.h */
+    /* [D1] after ticket: see the table in layout.h */
+    PLK_RECORD(PLK_STORE_RELEASE(&me->pending_held, PLK_PENDING_HELD(id, PLK_LOAD(&me->held) + 1)));
 }
 
 /* Ticket t is served and mine: become the owner. */
@@ -163,12 +163,13 @@ PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uin
 
     plk_announce(me, lock->id);
     t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
-    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
     *ticket = t;
-    if (PLK_UNLIKELY(PLK_LOAD_ACQUIRE(&cell->head) != t))
-        return 0;
-    plk_enter(cell, me, tag, t);
-    return 1;
+    if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&cell->head) == t)) {
+        plk_enter(cell, me, tag, t); /* [D1] from the window straight to owner: one store less */
+        return 1;
+    }
+    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
+    return 0;
 }
 
 /* plk_take for a thread that has its seat. */
@@ -227,10 +228,9 @@ PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
     /* head never passes tail: if tail is still t, so is head. */
     if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
         PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0));
-        PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
+        PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
         return -EBUSY;
     }
-    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
     plk_enter(cell, me, seat->tag, t);
     return 0;
 }
@@ -307,7 +307,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_unlock_slow(lock, seat, t + 1);
-    PLK_RECORD(PLK_STORE_RELEASE(&me->held, me->held - 1));
+    PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
     return 0;
 }
 

@@ -44,10 +44,10 @@ PLK_COLD static int plk_spin(struct plk_wait *w, uint32_t turns)
 PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
 {
     const struct plk_vcpu *me = w->seat->vcpu;
-    uint32_t i;
+    uint32_t depth = PLK_LOAD(&me->depth), i;
 
-    for (i = 0; i < me->depth && i < PLK_PEND_DEPTH; i++) {
-        if (me->outer[i].cell == w->lock->id)
+    for (i = 0; i < depth && i < PLK_PEND_DEPTH; i++) {
+        if (PLK_LOAD(&me->outer[i].cell) == w->lock->id)
             return 1;
     }
     return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->tag);

@@ -1,0 +1,1 @@
+"""The core under the compilers' sanitizers: a fuzzer of hostile segments, and a search for data races."""

@@ -1,0 +1,103 @@
+"""A sample of `make fuzz`: hostile and broken segments under the address sanitizer; and that it bites."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from sanitize import build
+from sanitize.build import Plant
+
+if not build.CSRC.is_dir():  # pragma: no cover
+    pytest.skip("these tests compile the source tree", allow_module_level=True)
+if reason := build.why_not(build.FUZZ.sanitizer):  # pragma: no cover
+    pytest.skip(reason, allow_module_level=True)
+
+SAMPLE_S = 8
+EXECUTIONS = 400_000
+"""At most: a fault that needs more is not found in time."""
+
+
+def run(program: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *map(str, arguments)], capture_output=True, text=True, errors="replace", timeout=110
+    )
+
+
+def test_no_segment_breaks_who_reads_it(tmp_path: Path) -> None:
+    done = run(
+        build.program(build.FUZZ), "--seed", 20, "--executions", EXECUTIONS, "--seconds", SAMPLE_S,
+        "--save", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert not list(tmp_path.iterdir())
+    found = re.match(r"(\d+) executions in .*, seed 20: (\d+) ways through the core", done.stdout)
+    assert found is not None, done.stdout
+    assert int(found[1]) > 500 and int(found[2]) > 500, done.stdout
+
+
+def test_the_same_seed_goes_the_same_ways() -> None:
+    program = build.program(build.FUZZ)
+    first, again, other = (
+        run(program, "--seed", seed, "--executions", 600).stdout.splitlines()[1:] for seed in (5, 5, 6)
+    )
+    assert first == again != other
+
+
+def test_every_function_that_reads_a_segment_is_a_target() -> None:
+    """Of those that others than the core itself can call."""
+    targets = (build.HERE / "targets.c").read_text()
+    for header in ("attach", "directory", "view", "recovery", "vcpu", "leave", "reserve"):
+        text = re.sub(r"/\*.*?\*/", "", (build.CSRC / "hv" / f"{header}.h").read_text(), flags=re.DOTALL)
+        for name, parameters in re.findall(r"\b(plk_\w+)\(([^)]*)\);", text):
+            if re.search(r"\b(fd|struct plk_(segment|wait|domain|lock|cell) \*)", parameters):
+                assert name in targets or name in INNER, f"nothing calls {name}"
+
+
+INNER = {
+    "plk_retire_all", "plk_segment_publish", "plk_segment_put", "plk_recover_vcpu", "plk_serve",
+    "plk_serve_next", "plk_reserve", "plk_reserve_cell", "plk_slots_ready", "plk_entries_ready",
+    "plk_cells_next", "plk_resume", "plk_segment_address", "plk_segment_fd",
+}  # fmt: skip
+"""Reached through others, or read nothing."""
+
+PLANTS = {
+    "geometry that contradicts itself": Plant(
+        "hv/attach.c", "memcmp(&g, &h->geometry, sizeof(g)) != 0 || ", ""
+    ),
+    "a file that is too short": Plant("hv/attach.c", "if (size != g.size)", "if (size > g.size)"),
+    "a mapping that is kept when attaching fails": Plant(
+        "hv/attach.c", "        munmap(s->base, s->geometry.size);\n", "        (void)0;\n"
+    ),
+    "a name longer than its place": Plant("hv/directory.c", "*length > PLK_NAME_MAX || ", ""),
+    "a name of a cell that is none": Plant(
+        "hv/directory.c", "cell < s->geometry.cells ? (int64_t)cell : -PLK_E_CORRUPT", "(int64_t)cell"
+    ),
+    "a slot that was never used": Plant("hv/view.c", "index >= plk_vcpus_used(s)", "0"),
+    "more names than there can be": Plant(
+        "hv/reserve.c", "    if (said > most)\n        said = most;\n", "    (void)most;\n"
+    ),
+    "an owner that is no vCPU": Plant("patch/choices.c", "index < plk_slots(s) && ", ""),
+    "a guard of another kind": Plant(
+        "hv/guard.c",
+        "    if (!plk_robust_sound(&s->header->guard.mutex))\n        return -PLK_E_CORRUPT;\n    clock",
+        "    clock",
+    ),
+    "a recovery that does not end": Plant("hv/recovery.c", "from = until - from > PLK_ORPHAN_SPAN ? from + PLK_ORPHAN_SPAN : until;", "from += 0;"),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_it_bites(plant: Plant, tmp_path: Path) -> None:
+    """Without one of the checks it fails soon, and what it has found can be seen again."""
+    program = build.program(build.FUZZ, (plant,))
+    done = run(program, "--executions", EXECUTIONS, "--seconds", 60, "--patience", 3, "--save", tmp_path)
+    assert done.returncode != 0, done.stdout
+    (failed,) = tmp_path.iterdir()
+    assert f"its input is in {failed}" in done.stderr
+    again = run(program, "--patience", 3, "--replay", failed)
+    assert again.returncode != 0, again.stdout
+    healthy = run(build.program(build.FUZZ), "--replay", failed)
+    assert healthy.returncode == 0 and "nothing failed" in healthy.stdout, healthy.stderr

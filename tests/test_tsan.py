@@ -1,0 +1,68 @@
+"""A sample of `make tsan`: data races that the compiler's thread sanitizer sees; and that it sees them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from sanitize import build
+from sanitize.build import Plant
+
+from pylocks.ops import slow_paths
+
+if not build.CSRC.is_dir():  # pragma: no cover
+    pytest.skip("these tests compile the source tree", allow_module_level=True)
+if reason := build.why_not(build.TSAN.sanitizer):  # pragma: no cover
+    pytest.skip(reason, allow_module_level=True)
+
+SAMPLE_S = 3
+PLANTED_S = 20
+REPORTED = 66
+
+
+def run(program: Path, *arguments: str | float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *map(str, arguments)], capture_output=True, text=True, timeout=110,
+        env=build.tsan_environment(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", slow_paths())
+def test_nothing_is_read_that_another_thread_is_writing(way: str) -> None:
+    """With timeouts, waits that are left and taken back, threads that end, and that die in the middle."""
+    done = run(build.program(build.TSAN), way, SAMPLE_S)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    found = re.fullmatch(rf"{way}: (\d+) critical sections of (\d+) threads, \d+ of which died .*\n", done.stdout)
+    assert found is not None, done.stdout
+    assert int(found[1]) > 100 and int(found[2]) >= 4, done.stdout
+
+
+def test_what_no_lock_protects_is_reported() -> None:
+    done = run(build.program(build.TSAN), "futex", PLANTED_S, 1, "unprotected")
+    assert done.returncode == REPORTED
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr and "inside" in done.stderr
+
+
+PLANTS = {
+    "an unlock that orders nothing": Plant(
+        "include/pylocks/fast.h", "PLK_STORE_RELEASE(&cell->head, t + 1);", "PLK_STORE(&cell->head, t + 1);"
+    ),
+    "an arrival that orders nothing": Plant(
+        "include/pylocks/wait.h",
+        "        head = PLK_LOAD_ACQUIRE(&cell->head);\n        if (head == w->ticket)\n"
+        "            return plk_granted(w);\n        if (plk_waits_for_self",
+        "        head = PLK_LOAD(&cell->head);\n        if (head == w->ticket)\n"
+        "            return plk_granted(w);\n        if (plk_waits_for_self",
+    ),
+    "a plain store where others look": Plant("hv/vcpu.c", "PLK_STORE(&v->generation, ", "(v->generation = "),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_it_bites(plant: Plant) -> None:
+    done = run(build.program(build.TSAN, (plant,)), "futex", PLANTED_S)
+    assert done.returncode == REPORTED, done.stdout
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr
