@@ -349,10 +349,10 @@ inline leave()
     STEP(held[me]--; t = 0; h = 0)
 }
 
+/* plk_announce: pending and held are stored as one word; ticket, stored before, means nothing till then. */
 inline announce()
 {
-    STEP(held[me]++);
-    STEP(pending[me] = 1; ticket[me] = NONE)
+    STEP(ticket[me] = NONE; pending[me] = 1; held[me]++)
 }
 
 /* plk_resume; t is NONE if the place is lost. */
@@ -386,12 +386,16 @@ inline resume()
     fi
 }
 
-/* plk_take_ticket, up to the first look at head */
+/* plk_take_ticket, up to the first look at head: a ticket that is served at once is not noted. */
 inline take()
 {
     announce();
     STEP(fence(); t = tail; tail++; assert(tail < TICKETS); possessor[t] = me + 1);
-    STEP(ticket[me] = t)
+    if
+    :: atomic { head == t -> skip }
+    :: atomic { head != t -> skip }; STEP(ticket[me] = t)
+    OR_DIE
+    fi
 }
 
 /* plk_trylock; t is NONE if the lock was busy. */
@@ -408,9 +412,8 @@ inline try()
             t = h;
             tail++;
             assert(tail < TICKETS);
-            possessor[t] = me + 1 };
-            STEP(ticket[me] = t);
-            assert(head == t)
+            possessor[t] = me + 1;
+            assert(head == t) }
         :: d_step { tail != h -> fence() };
             STEP(pending[me] = 0);
             STEP(held[me]--)

@@ -28,6 +28,9 @@ init
 #if N > 2
         run vcpu(2, ROUNDS, GIVES_UP_2);
 #endif
+#if N > 3
+        run vcpu(3, ROUNDS, 0);
+#endif
 #if WATCH
         run watcher(N);
 #endif

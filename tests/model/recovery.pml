@@ -40,17 +40,18 @@
  * at head, or between a new head and the kick.  For elimination the tombstone that stands hides the rest. */
 inline serve_cell()
 {
-#ifndef BREAK_D2_SLOW
-    STEP(slow = 1); /* D may also have died in settle, [S1], when it had taken the flag down */
-#endif
 #ifndef BREAK_D1_HALF_DONE
+    STEP(slow = 1);
+#ifndef BREAK_K2_RECOVERER
     STEP(heavy()); /* [K2] */
+#endif
 #endif
     STEP(h = head);
     serve(h)
 }
 
-/* Ticket t is a dead vCPU's: as plk_leave. */
+/* plk_leave_for: ticket t is a dead vCPU's.  The fence and the look at head are made once more by
+ * serve_cell; in the program plk_look_after_head buries without it. */
 inline bury(t)
 {
     if
@@ -62,19 +63,17 @@ inline bury(t)
              :: else
              fi);
         STEP(slow = 1);
-#ifndef BREAK_K2_RECOVERER_FENCE
-        STEP(heavy()) /* [K2] */
+#ifndef BREAK_K2_RECOVERER
+        STEP(heavy()); /* [K2] */
 #endif
-    :: atomic { head > t -> skip }
-    OR_DIE
-    fi;
-    /* Also if it did not put it up: a recoverer may have died before it took it down again. */
-    if
-#ifndef BREAK_K2_RECOVERER_RELOOK
-    :: atomic { head >= t -> h = t }; serve(h)
-    :: atomic { head < t -> skip }
-#else
-    :: atomic { true -> skip }
+        if
+        :: atomic { head >= t -> h = t }; serve(h)
+        :: atomic { head < t -> skip }
+        OR_DIE
+        fi
+    :: atomic { head > t -> h = t };
+#ifndef BREAK_K2_LEFTOVER
+        serve(h) /* a recoverer may have died when it had put up a tombstone too late */
 #endif
     OR_DIE
     fi
@@ -134,9 +133,7 @@ inline eliminate()
         break
 #endif
     od;
-#ifndef BREAK_D1_HEAD_FIRST
     STEP(i = head);
-#endif
     do
     :: atomic { inconclusive == 0 && i < bound && !(claimed & (1 << i)) -> t = i; i++ }; bury(t)
     :: atomic { inconclusive == 0 && i < bound && (claimed & (1 << i)) -> i++ }
@@ -152,13 +149,17 @@ inline sweep()
 #ifndef BREAK_D2_FLAG
         STEP(owner_died = 1);
 #endif
+#ifndef BREAK_D2_SLOW
+        STEP(slow = 1); /* [S1] D may have died in settle, when it had taken the flag down */
+#endif
         STEP(cas_head(t));
         t = 0
     :: atomic { owner_tag == d + 1 && owner_ticket != head -> skip }
     :: atomic { owner_tag != d + 1 -> skip }
     OR_DIE
     fi;
-    serve_cell()
+    STEP(h = head);
+    serve(h)
 }
 
 /* Tombstones that dead passers have marked. */
@@ -195,6 +196,12 @@ inline free_slot()
 #define ANY_IN_WINDOW (IN_WINDOW(0) || IN_WINDOW(1))
 #endif
 
+#ifdef BREAK_D3_GUARD
+#define UNGUARDED true
+#else
+#define UNGUARDED (guard == 0)
+#endif
+
 proctype recoverer(byte me)
 {
     byte t, h, i, d, bound, was_held, was_ticket;
@@ -203,7 +210,7 @@ proctype recoverer(byte me)
 
 end:
     do
-    :: atomic { guard == 0 && ANY_DIRTY && !(inconclusive && ANY_IN_WINDOW) ->
+    :: atomic { UNGUARDED && ANY_DIRTY && !(inconclusive && ANY_IN_WINDOW) ->
             guard = 1;
             inconclusive = 0;
             d = 0;
@@ -219,7 +226,19 @@ end:
 #endif
         if
         :: claims && was_ticket != NONE -> t = was_ticket; bury(t)
-        :: claims && was_ticket == NONE -> eliminate()
+        :: claims && was_ticket == NONE ->
+            if
+#ifndef BREAK_D1_SERVED_AT_ONCE
+            :: atomic { owner_tag == d + 1 && owner_ticket == head && was_held == claims ->
+                    t = owner_ticket }; /* owner recorded, pending not yet cleared: it never got inside */
+                bury(t)
+            :: atomic { !(owner_tag == d + 1 && owner_ticket == head && was_held == claims) -> skip };
+                eliminate()
+            OR_DIE
+#else
+            :: eliminate()
+#endif
+            fi
         :: else
         fi;
         if
