@@ -63,6 +63,11 @@ static PyObject *lock_locked(LockObject *self, PyObject *unused)
     if (!lock_is_open(self))
         return NULL;
     head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
+    if (PLK_LOAD(&self->lock.cell->tail) != head && seat == NULL) {
+        seat = plk_first_seat(&self->lock, self->domain);
+        if (seat == NULL)
+            PyErr_Clear(); /* no slot to be had: no look at others' either */
+    }
     if (PLK_LOAD(&self->lock.cell->tail) != head && seat != NULL) {
         plk_look_after(&self->lock, seat); /* its owner may be dead */
         head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
@@ -182,9 +187,7 @@ static PyMethodDef lock_methods[] = {
      "Give the lock to the next in line.  Raises NotOwnerError if this thread does not\n"
      "hold it."},
     {"locked", METHOD(lock_locked), METH_NOARGS,
-     "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to.\n\n"
-     "Under the native protocol a thread that has not used the domain yet may also be told True\n"
-     "while only abandoned tickets are left."},
+     "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to."},
     {"mark_consistent", METHOD(lock_mark_consistent), METH_NOARGS,
      "mark_consistent($self, /)\n--\n\n"
      "What the lock protects is in order again after a holder died; owner_died is False from\n"

@@ -19,24 +19,30 @@
  *                That covers D granted but not entered, and D's owner record
  *                written but pending not yet cleared: it never got into its
  *                critical section, so nothing there can be half-done.
- *              no ticket noted: the orphans of L, if any, are left [D1].
+ *              no ticket noted: the orphans of L, if any, are left [D1].  If D's
+ *                owner record is valid there, it was served at once and about to
+ *                enter: a leaver, too; unless D held more locks than it was acquiring
+ *                and this may be one of them: then it counts as owned, below.
  *              L is served, with slow raised and a fence as a leaver does: its
  *              head is passed over or kicked once more, because D may have moved
  *              head, or taken a kick meant for another, or died at leaving, or a
  *              recoverer before us died at leaving on D's behalf.
  *   owned    If D.held exceeds the claims: the cells whose owner record names D.
+ *              The record is read once, and head after it: a stale one may be
+ *              overwritten at any moment by a living owner, with head as its ticket.
  *              [D2] record valid: died inside.  Flag owner-died, then move head
  *                on, then serve; the acquirer of the next ticket looks at the
  *                flag after it has seen head, so it can't miss it.  D may have died
  *                at clearing slow [S1], having seen nobody: slow is raised again.
  *              record stale: D released, and may have died before its kick: serve.
  *   marks    Passings that somebody began and nobody finished.
- *   counts   parked and tombs_live [D4].
- *   slot     [D3] held, pending, depth = 0; state = FREE.  Nothing before that
- *              takes away what makes D dirty, so a recoverer that dies leaves D
- *              to the next, for whom each step is either done or to be done again:
- *              a tombstone that stands is enough, head moves by compare-and-swap,
- *              a flag is set twice, a kick too many wakes nobody for long.
+ *   slot     [D3] held, pending, depth = 0.  Nothing before that takes away what
+ *              makes D dirty, so a recoverer that dies leaves D to the next, for
+ *              whom each step is either done or to be done again: a tombstone that
+ *              stands is enough, head moves by compare-and-swap, a flag is set
+ *              twice, a kick too many wakes nobody for long.
+ *   counts   parked and tombs_live [D4]; D stays dirty until they are right.
+ *            Then state = FREE.
  *
  * Nobody else touches what is D's: a ticket of D's that was not abandoned can't be
  * passed over, a valid owner record of D's stays the cell's last.  Two recoverers
@@ -46,23 +52,24 @@
  * What if a slot lies?  A recycled slot may be named by stale owner records of its
  * former thread: such cells get a needless kick.  A claim overlooked in [D1], or
  * any other ticket that has come to nobody, holds its queue up only until a
- * waiter's watch finds that head belongs to nobody (plk_look_after_head). */
+ * waiter's watch finds that head belongs to nobody (hv/watch.c). */
 #include "hv/recovery.h"
 
 #include <sched.h>
 
 #include "hv/barrier.h"
-#include "hv/futex.h"
 #include "hv/guard.h"
+#include "hv/identity.h"
 #include "hv/leave.h"
-#include "hv/park.h"
 #include "hv/reserve.h"
 #include "recover/abandon.h"
 #include "recover/claims.h"
 #include "recover/counts.h"
 #include "recover/life.h"
 
-#define PLK_ORPHAN_TRIES 100
+/* More than a few help nobody: the next look comes in milliseconds. */
+#define PLK_ORPHAN_TRIES 3
+#define PLK_MEND_TRIES 100
 
 /* A cell that the segment names: its memory may not be there, its number may lie. */
 static struct plk_cell *plk_cell_named(struct plk_segment *s, uint64_t id)
@@ -79,8 +86,20 @@ static void plk_serve_head(struct plk_segment *s, struct plk_vcpu *me, struct pl
     plk_serve(s, me, cell, id, PLK_LOAD_ACQUIRE(&cell->head));
 }
 
-/* Ticket t was the dead's: abandon it for them. */
-static int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell *cell, uint64_t id,
+void plk_release_for(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                           uint64_t t)
+{
+    uint64_t head = t;
+
+    PLK_STORE_RELEASE(&cell->slow, 1); /* [S1] before head: nobody enters and misses it */
+    __atomic_compare_exchange_n(&cell->head, &head, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    PLK_FENCE(); /* [K1] [K2] head is out before we look; pairs with plk_slow_raise, plk_leave */
+    if (plk_tomb_stands(s, id, t))
+        plk_serve(s, me, cell, id, t);
+    plk_serve_head(s, me, cell, id);
+}
+
+int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell *cell, uint64_t id,
                          uint64_t t)
 {
     int rc;
@@ -91,9 +110,13 @@ static int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct pl
         plk_serve(s, dead, cell, id, t); /* a recoverer before us may have died with it put up */
         return 0;
     }
+    if (t == PLK_LOAD_ACQUIRE(&cell->head)) {
+        plk_release_for(s, dead, cell, id, t);
+        return 0;
+    }
     rc = plk_tomb_put(s, dead, id, t);
     if (rc != 0)
-        return rc;
+        return rc; /* the table is full: when head has come to t, it needs no tombstone */
     PLK_STORE(&cell->slow, 1);
     plk_barrier_heavy(s); /* [K2] pairs with unlock_barrier in plk_unlock, the new head in plk_pass_on */
     if (PLK_LOAD_ACQUIRE(&cell->head) >= t)
@@ -127,16 +150,30 @@ static int plk_leave_orphans(struct plk_segment *s, struct plk_vcpu *dead, struc
     return 0;
 }
 
-static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, const struct plk_pend *claim)
+/* Was D served at once, and died before it had entered?  *ticket: which it had. */
+static int plk_was_entering(struct plk_cell *cell, uint32_t tag, uint64_t *ticket)
+{
+    uint64_t owner = PLK_LOAD_ACQUIRE(&cell->owner);
+
+    *ticket = PLK_LOAD_ACQUIRE(&cell->head);
+    return (owner & 0xffffu) == tag && PLK_OWNER_VALID(owner, *ticket);
+}
+
+/* owns: D may own the cell, too. */
+static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, uint32_t tag, int owns,
+                             const struct plk_pend *claim)
 {
     struct plk_cell *cell = plk_cell_named(s, claim->cell);
+    uint64_t ticket;
     int rc;
 
     if (cell == NULL)
         return 0;
-    if (claim->ticket == PLK_NO_TICKET)
+    if (claim->ticket == PLK_NO_TICKET) {
         rc = plk_leave_orphans(s, dead, cell, claim->cell, PLK_LOAD_ACQUIRE(&cell->tail));
-    else
+        if (rc == 0 && !owns && plk_was_entering(cell, tag, &ticket))
+            rc = plk_leave_for(s, dead, cell, claim->cell, ticket);
+    } else
         rc = plk_leave_for(s, dead, cell, claim->cell, claim->ticket);
     /* The dead may have been leaving themselves, or a recoverer before us died at
      * leaving for them: between a tombstone and the look at head. */
@@ -146,39 +183,59 @@ static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, const
     return rc;
 }
 
-/* The cell's owner record names the dead. */
+/* The cell's owner record, read before, names the dead. */
 static void plk_recover_owned(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell *cell,
-                              uint64_t id)
+                              uint64_t id, uint64_t owner)
 {
     uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
 
-    if (PLK_OWNER_VALID(PLK_LOAD(&cell->owner), head) && head < PLK_LOAD_ACQUIRE(&cell->tail)) {
+    if (PLK_OWNER_VALID(owner, head) && head < PLK_LOAD_ACQUIRE(&cell->tail)) {
         /* [D2] flag before head; pairs with the look at flags of whoever enters next */
         __atomic_fetch_or(&cell->flags, PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST);
-        PLK_STORE_RELEASE(&cell->slow, 1); /* [S1] before head: nobody enters and misses it */
-        __atomic_compare_exchange_n(&cell->head, &head, head + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    }
-    plk_serve_head(s, dead, cell, id);
+        plk_release_for(s, dead, cell, id, head);
+    } else
+        plk_serve_head(s, dead, cell, id);
 }
 
-static void plk_recover_cells(struct plk_segment *s, struct plk_vcpu *dead, uint32_t tag, uint64_t from,
-                              uint64_t end)
+/* vCPUs, by index. */
+struct plk_set {
+    uint64_t bits[(PLK_MAX_VCPUS + 63) / 64];
+    uint32_t count;
+};
+
+static void plk_set_add(struct plk_set *set, uint32_t index)
+{
+    set->bits[index / 64] |= 1ull << (index % 64);
+    set->count++;
+}
+
+static int plk_set_has(const struct plk_set *set, uint32_t index)
+{
+    return index < PLK_MAX_VCPUS && (set->bits[index / 64] >> (index % 64) & 1) != 0;
+}
+
+static void plk_recover_cells(struct plk_segment *s, const struct plk_set *dead, uint64_t from, uint64_t end)
 {
     for (; from < end; from++) {
         struct plk_cell *cell = plk_cell_at(s, from);
+        uint64_t owner;
 
-        if (cell != NULL && (PLK_LOAD_ACQUIRE(&cell->owner) & 0xffffu) == tag)
-            plk_recover_owned(s, dead, cell, from + 1);
+        if (cell == NULL)
+            return;
+        owner = PLK_LOAD_ACQUIRE(&cell->owner);
+        if (plk_set_has(dead, PLK_OWNER_VCPU(owner)))
+            plk_recover_owned(s, plk_vcpu_at(s, PLK_OWNER_VCPU(owner)), cell, from + 1, owner);
     }
 }
 
-static int plk_recover_held(struct plk_segment *s, struct plk_vcpu *dead, uint32_t tag)
+/* One sweep for all of them: it takes milliseconds where there are a million cells. */
+static int plk_recover_held(struct plk_segment *s, const struct plk_set *dead)
 {
     uint64_t index = 0, end, per_page = PLK_PAGE / s->geometry.stride;
     int rc;
 
     while ((rc = plk_cells_next(s, &index, &end)) > 0) {
-        plk_recover_cells(s, dead, tag, index, end);
+        plk_recover_cells(s, dead, index, end);
         index = end;
     }
     if (rc == 0)
@@ -187,7 +244,7 @@ static int plk_recover_held(struct plk_segment *s, struct plk_vcpu *dead, uint32
      * process uses are.  The rest is left to processes that have it. */
     for (index = 0; index * per_page < s->geometry.cells; index++) {
         if (PLK_LOAD(&s->reserved[index]))
-            plk_recover_cells(s, dead, tag, index * per_page, (index + 1) * per_page);
+            plk_recover_cells(s, dead, index * per_page, (index + 1) * per_page);
     }
     return rc;
 }
@@ -208,44 +265,90 @@ static void plk_finish_passings(struct plk_segment *s, struct plk_vcpu *me)
     }
 }
 
-int plk_recover_vcpu(struct plk_segment *s, uint32_t index)
+/* The last of a recovery; a slot whose counts can't be mended now stays dirty. */
+static int plk_recover_slot(struct plk_vcpu *dead, struct plk_segment *s)
+{
+    uint32_t channel = PLK_LOAD(&dead->channel);
+
+    PLK_SITE_FRAME();
+    PLK_STORE(&dead->wait_since, 0);
+    PLK_STORE(&dead->depth, 0);
+    PLK_STORE_RELEASE(&dead->pending_held, 0); /* [D3] what is left of D now is counts [D4] */
+    if (PLK_LOAD(&s->header->tombs_live) != 0 && !plk_tombs_mend(s) && PLK_LOAD(&dead->burying) != 0)
+        return -EAGAIN;
+    PLK_STORE(&dead->burying, 0);
+    if (channel != 0 && channel <= s->geometry.channels && !plk_parked_mend(s, channel - 1))
+        return -EAGAIN;
+    PLK_STORE(&dead->channel, 0);
+    PLK_EVENT(dead, recoveries);
+    PLK_STORE_RELEASE(&dead->state, PLK_VCPU_FREE); /* [D3] pairs with plk_slot_takable */
+    return 0;
+}
+
+/* *owns: D has more to it than the locks that it was acquiring; it may also have died
+ * on its way out of a release. */
+static int plk_recover_claims(struct plk_segment *s, uint32_t index, int *owns)
 {
     struct plk_vcpu *dead = plk_vcpu_at(s, index);
     struct plk_pend claims[PLK_CLAIMS_MOST];
     unsigned count = plk_claims_of_dead(dead, claims), i;
     int rc = 0, part;
 
-    PLK_SITE_FRAME();
+    *owns = PLK_LOAD(&dead->held) > count;
     for (i = 0; i < count; i++) {
-        part = plk_recover_claim(s, dead, &claims[i]);
+        part = plk_recover_claim(s, dead, index + 1, *owns, &claims[i]);
         rc = part != 0 ? part : rc;
     }
-    if (PLK_LOAD(&dead->held) > count) {
-        part = plk_recover_held(s, dead, index + 1);
-        rc = part != 0 ? part : rc;
+    return rc;
+}
+
+uint32_t plk_recover_dead(struct plk_segment *s)
+{
+    /* Who dies from now on is left to the next look. */
+    struct plk_set dead = {.count = 0}, owners = {.count = 0}, open = {.count = 0};
+    uint32_t used = plk_slots(s), recovered = 0, i;
+    int owns, swept;
+
+    for (i = 0; i < used; i++) {
+        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
+            plk_set_add(&dead, i);
     }
+    if (dead.count == 0)
+        return 0;
+    for (i = 0; i < used; i++) {
+        if (!plk_set_has(&dead, i))
+            continue;
+        if (plk_recover_claims(s, i, &owns) != 0)
+            plk_set_add(&open, i);
+        if (owns)
+            plk_set_add(&owners, i);
+    }
+    swept = owners.count == 0 || plk_recover_held(s, &owners) == 0;
     if (PLK_LOAD(&s->header->tombs_live) != 0) {
-        plk_finish_passings(s, dead);
-        plk_tombs_mend(s);
+        for (i = 0; !plk_set_has(&dead, i); i++)
+            ;
+        plk_finish_passings(s, plk_vcpu_at(s, i));
     }
-    i = PLK_LOAD(&dead->channel);
-    if (i != 0 && i <= s->geometry.channels)
-        plk_parked_mend(s, i - 1);
-    if (rc != 0)
-        return rc;
-    PLK_EVENT(dead, recoveries);
-    PLK_STORE(&dead->held, 0); /* [D3] last: whoever dies before leaves a dirty slot */
-    PLK_STORE(&dead->depth, 0);
-    PLK_STORE(&dead->channel, 0);
-    PLK_STORE(&dead->burying, 0);
-    PLK_STORE(&dead->wait_since, 0);
-    PLK_STORE_RELEASE(&dead->pending, 0);
-    PLK_STORE_RELEASE(&dead->state, PLK_VCPU_FREE); /* [D3] pairs with plk_slot_takable */
-    return 0;
+    for (i = 0; i < used; i++) {
+        if (plk_set_has(&dead, i) && !plk_set_has(&open, i) && (swept || !plk_set_has(&owners, i)))
+            recovered += plk_recover_slot(plk_vcpu_at(s, i), s) == 0;
+    }
+    return recovered;
+}
+
+unsigned plk_recover_lapsed(struct plk_segment *s, uint64_t pid_ns)
+{
+    unsigned count = 0;
+    uint32_t i;
+
+    for (i = 0; i < plk_slots(s); i++)
+        count += (unsigned)plk_life_settle(plk_vcpu_at(s, i), pid_ns);
+    return count;
 }
 
 int plk_recover(struct plk_segment *s)
 {
+    uint64_t pid_ns = plk_identify().pid_ns;
     int rc = plk_guard_lock(s), count = 0;
     int64_t slots;
     uint32_t i;
@@ -257,103 +360,20 @@ int plk_recover(struct plk_segment *s)
         plk_guard_unlock(s);
         return (int)slots;
     }
+    plk_recover_lapsed(s, pid_ns);
+    count = (int)plk_recover_dead(s);
     for (i = 0; i < plk_slots(s); i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
-        if (PLK_LOAD_ACQUIRE(&v->state) != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD)
+        if (PLK_LOAD_ACQUIRE(&v->state) != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD ||
+            plk_vcpu_busy(v))
             continue;
-        if (!plk_vcpu_busy(v))
-            PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
-        else if (plk_recover_vcpu(s, i) != 0)
-            continue;
+        PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
         count++;
     }
     plk_parked_mend_all(s);
-    for (i = 0; i < PLK_ORPHAN_TRIES && !plk_tombs_mend(s); i++)
+    for (i = 0; i < PLK_MEND_TRIES && !plk_tombs_mend(s); i++)
         sched_yield();
     plk_guard_unlock(s);
     return count;
-}
-
-/* ------------------------------------------------------------ watching */
-
-/* Has nobody in the domain looked for a while?  Then it is up to this thread. */
-static int plk_look_due(struct plk_segment *s)
-{
-    uint64_t *looked = &s->header->looked_ns, last = PLK_LOAD(looked), now = plk_now();
-
-    return now - last >= plk_watchdog() / 3 &&
-           __atomic_compare_exchange_n(looked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-}
-
-static int plk_anybody_dirty(struct plk_segment *s)
-{
-    int64_t used = plk_slots_ready(s);
-    uint32_t i;
-
-    for (i = 0; i < used; i++) {
-        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-            return 1;
-    }
-    return 0;
-}
-
-/* Head is a ticket that nobody has entered with: somebody's that is about to, or
- * nobody's. */
-static void plk_look_after_head(struct plk_segment *s, struct plk_wait *w)
-{
-    struct plk_cell *cell = w->lock->cell;
-    uint64_t head = PLK_LOAD_ACQUIRE(&cell->head), ticket;
-
-    if (head >= PLK_LOAD_ACQUIRE(&cell->tail) || PLK_OWNER_VALID(PLK_LOAD(&cell->owner), head))
-        return;
-    if (plk_orphan(s, cell, w->lock->id, head, head + 1, &ticket) == 1)
-        plk_leave_for(s, w->seat->vcpu, cell, w->lock->id, ticket);
-}
-
-static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w)
-{
-    struct plk_cell *cell = w->lock->cell;
-    uint32_t i;
-
-    if (!plk_anybody_dirty(s) && PLK_OWNER_VALID(PLK_LOAD(&cell->owner), PLK_LOAD_ACQUIRE(&cell->head)))
-        return;
-    if (plk_guard_trylock(s) != 0)
-        return; /* who has it recovers, or will be done soon; or died, and the next look gets it */
-    if (plk_slots_ready(s) >= 0) {
-        for (i = 0; i < plk_slots(s); i++) {
-            if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-                plk_recover_vcpu(s, i);
-        }
-        plk_look_after_head(s, w);
-    }
-    plk_guard_unlock(s);
-}
-
-/* The lock is held by one who lives. */
-static int plk_holder_lives(struct plk_segment *s, const struct plk_cell *cell, uint64_t head)
-{
-    uint64_t owner = PLK_LOAD(&cell->owner);
-    uint32_t index = PLK_OWNER_VCPU(owner);
-
-    return PLK_OWNER_VALID(owner, head) && index < plk_slots(s) &&
-           plk_life_of(plk_vcpu_at(s, index)) == PLK_LIFE_ALIVE;
-}
-
-void plk_watch(struct plk_wait *w)
-{
-    struct plk_segment *s = plk_segment_of(w->lock->domain);
-    struct plk_cell *cell = w->lock->cell;
-    uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
-    int waits = w->ticket != PLK_NO_TICKET;
-
-    if (head == w->ticket || (!waits && plk_holder_lives(s, cell, head)))
-        return;
-    if (plk_look_due(s))
-        plk_look_for_dead(s, w);
-    head = PLK_LOAD_ACQUIRE(&cell->head);
-    /* Among sleepers it kicks again even if there is no tombstone: that costs
-     * one look at the channel and mends a kick whose sender died before it. */
-    if (head != w->ticket && ((waits && s->face.protocol != PLK_NATIVE) || PLK_LOAD(&s->header->tombs_live) != 0))
-        plk_serve(s, w->seat->vcpu, cell, w->lock->id, head);
 }

@@ -23,19 +23,17 @@
 #include "hv/vcpu.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "hv/barrier.h"
 #include "hv/guard.h"
-#include "hv/recovery.h"
+#include "hv/identity.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
+#include "hv/slot.h"
 #include "recover/life.h"
 
 struct plk_table {
@@ -237,7 +235,8 @@ static void plk_seats_sweep(struct plk_seat *seats)
     uint32_t i;
 
     for (i = 0; i < PLK_MAX_DOMAINS; i++) {
-        if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed))
+        /* One that still holds has acquired while the domain was being closed. */
+        if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed) && !plk_vcpu_busy(seats[i].vcpu))
             plk_seat_leave(&seats[i], plk_segments[i]);
     }
 }
@@ -313,108 +312,6 @@ void plk_segment_discard(struct plk_segment **holder)
     plk_segment_settle(s);
 }
 
-static uint64_t plk_process_start(void)
-{
-    char text[1024], *at;
-    FILE *file = fopen("/proc/self/stat", "re");
-    unsigned long long start = 0;
-    size_t size;
-    int field;
-
-    if (file == NULL)
-        return 0;
-    size = fread(text, 1, sizeof(text) - 1, file);
-    fclose(file);
-    text[size] = '\0';
-    at = strrchr(text, ')'); /* the command's name may hold anything */
-    for (field = 2; at != NULL && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    if (at == NULL || sscanf(at, " %llu", &start) != 1)
-        return 0;
-    return start;
-}
-
-static uint64_t plk_pid_namespace(void)
-{
-    struct stat st;
-
-    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
-}
-
-/* A slot that can be taken: free, or its thread died and left nothing, or what it
- * left has been recovered just now. */
-static int plk_slot_takable(struct plk_segment *s, uint32_t index)
-{
-    struct plk_vcpu *v = plk_vcpu_at(s, index);
-    uint32_t state = PLK_LOAD(&v->state);
-
-    if (state == PLK_VCPU_FREE)
-        return plk_life_of(v) != PLK_LIFE_ALIVE; /* else its thread is just letting go */
-    if (state != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD)
-        return 0;
-    return !plk_vcpu_busy(v) || plk_recover_vcpu(s, index) == 0;
-}
-
-static int plk_slot_find(struct plk_segment *s, uint32_t *found)
-{
-    int64_t used = plk_slots_ready(s);
-    uint32_t i;
-    int rc;
-
-    if (used < 0)
-        return (int)used;
-    for (i = 0; i < used; i++) {
-        if (plk_slot_takable(s, i)) {
-            *found = i;
-            return 0;
-        }
-    }
-    if (used == s->geometry.vcpus)
-        return -EUSERS;
-    rc = plk_reserve(s, plk_vcpu_at(s, i), sizeof(struct plk_vcpu));
-    if (rc != 0)
-        return rc;
-    *found = i;
-    PLK_STORE(&s->header->vcpus_next, i + 1);
-    return 0;
-}
-
-struct plk_identity {
-    uint64_t start_time, pid_ns;
-    int32_t pid, tid;
-};
-
-static struct plk_identity plk_identify(void)
-{
-    return (struct plk_identity){plk_process_start(), plk_pid_namespace(), (int32_t)getpid(),
-                                 (int32_t)syscall(SYS_gettid)};
-}
-
-static int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
-{
-    int rc;
-
-    PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
-    PLK_STORE(&v->pending, 0);
-    PLK_STORE(&v->ticket, PLK_NO_TICKET);
-    PLK_STORE(&v->held, 0);
-    PLK_STORE(&v->depth, 0);
-    PLK_STORE(&v->burying, 0);
-    PLK_STORE(&v->channel, 0);
-    PLK_STORE(&v->cpu, 0);
-    PLK_STORE(&v->wait_since, 0);
-    PLK_STORE(&v->generation, PLK_LOAD(&v->generation) + 1);
-    PLK_STORE(&v->pid, who->pid);
-    PLK_STORE(&v->tid, who->tid);
-    PLK_STORE(&v->start_time, who->start_time);
-    PLK_STORE(&v->pid_ns, who->pid_ns);
-    rc = plk_robust_init(&v->life.mutex);
-    if (rc == 0)
-        rc = -pthread_mutex_lock(&v->life.mutex);
-    PLK_STORE_RELEASE(&v->state, rc == 0 ? PLK_VCPU_ONLINE : PLK_VCPU_FREE);
-    return rc;
-}
-
 int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 {
     struct plk_segment *s = plk_segment_of(domain);
@@ -443,7 +340,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     who = plk_identify(); /* reads files: not under the guard */
     rc = plk_guard_lock(s);
     if (rc == 0) {
-        rc = plk_slot_find(s, &index);
+        rc = plk_slot_find(s, who.pid_ns, &index);
         if (rc == 0 && (v = plk_vcpu_at(s, index)) != NULL)
             rc = plk_slot_take(v, &who);
         plk_guard_unlock(s);

@@ -59,9 +59,7 @@ FUZZ = Program(
 )  # fmt: skip
 
 # Of fences the thread sanitizer knows nothing, about which GCC warns.
-TSAN = Program(
-    "tsan", ("tsan.c",), ("-fsanitize=thread", *NO_FENCE_WARNING), wrapped=("pthread_key_create",)
-)
+TSAN = Program("tsan", ("tsan.c",), ("-fsanitize=thread", *NO_FENCE_WARNING), wrapped=("pthread_key_create",))
 
 SUPPRESSED = "race:plk_robust_init\n"
 """The C library initialises a life word by plain stores while others look whether it is locked; until
@@ -99,7 +97,7 @@ def compiler() -> tuple[str, ...]:
     return tuple(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def why_not(sanitizer: tuple[str, ...]) -> str:
     """Why programs with this sanitizer can't be made or run here; "" if they can."""
     with tempfile.TemporaryDirectory() as scratch:

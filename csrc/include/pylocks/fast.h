@@ -124,7 +124,7 @@ PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 /* Ticket t is served and mine: become the owner. */
 PLK_INLINE void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t tag, uint64_t t)
 {
-    PLK_STORE(&cell->owner, PLK_OWNER(t, tag));
+    PLK_STORE_RELEASE(&cell->owner, PLK_OWNER(t, tag)); /* [D1] after the look at head */
     PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0)); /* owner first: recovery must find one of them */
 }
 
@@ -326,7 +326,7 @@ PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *s
 }
 
 /* Acquire, waiting as long as it takes.  0; PLK_OWNER_DIED; -EDEADLK: this thread
- * holds the lock already; or an error of plk_take.  Not a cancellation point. */
+ * holds the lock already; or an error of plk_take. */
 PLK_INLINE int plk_acquire(struct plk_lock *lock)
 {
     int rc = 0;
