@@ -85,7 +85,11 @@ PLANTS = {
         "    if (!plk_robust_sound(&s->header->guard.mutex))\n        return -PLK_E_CORRUPT;\n    clock",
         "    clock",
     ),
-    "a recovery that does not end": Plant("hv/recovery.c", "from = until - from > PLK_ORPHAN_SPAN ? from + PLK_ORPHAN_SPAN : until;", "from += 0;"),
+    "a recovery that does not end": Plant(
+        "hv/recovery.c",
+        "from = until - from > PLK_ORPHAN_SPAN ? from + PLK_ORPHAN_SPAN : until;",
+        "from += 0;",
+    ),
 }
 
 

@@ -35,7 +35,9 @@ def test_nothing_is_read_that_another_thread_is_writing(way: str) -> None:
     done = run(build.program(build.TSAN), way, SAMPLE_S)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    found = re.fullmatch(rf"{way}: (\d+) critical sections of (\d+) threads, \d+ of which died .*\n", done.stdout)
+    found = re.fullmatch(
+        rf"{way}: (\d+) critical sections of (\d+) threads, \d+ of which died .*\n", done.stdout
+    )
     assert found is not None, done.stdout
     assert int(found[1]) > 100 and int(found[2]) >= 4, done.stdout
 

@@ -95,6 +95,7 @@ void fail(const char *format, ...)
 {
     va_list arguments;
 
+    world.running = 0;
     fprintf(stderr, "\nfuzz: ");
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
@@ -316,6 +317,7 @@ int main(int argc, char **argv)
             keep();
     }
     alarm(0);
+    world.running = 0;
     seconds = seconds_now() - start;
     printf("%llu executions in %.1f s (%.0f/s), seed %llu: %u ways through the core, %u inputs kept\n",
            (unsigned long long)execution, seconds, (double)execution / seconds, (unsigned long long)seed,

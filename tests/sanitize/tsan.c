@@ -44,12 +44,12 @@ static uint64_t unprotected;
 static int plant, stop, died;
 
 /* The sanitizer is done with a thread in the last round of its destructors, in which the
- * core still takes a mutex.  So that round is run at the end of the one before. */
+ * core still takes a mutex.  So that round is run at the end of the one before.  This is
+ * what the core calls for pthread_key_create. */
+int core_key_create(pthread_key_t *key, void (*destructor)(void *));
+
 static void (*core_destructor)(void *);
 static pthread_key_t core_key;
-
-int __real_pthread_key_create(pthread_key_t *key, void (*destructor)(void *));
-int __wrap_pthread_key_create(pthread_key_t *key, void (*destructor)(void *));
 
 static void destroy(void *arg)
 {
@@ -62,12 +62,12 @@ static void destroy(void *arg)
     }
 }
 
-int __wrap_pthread_key_create(pthread_key_t *key, void (*destructor)(void *))
+int core_key_create(pthread_key_t *key, void (*destructor)(void *))
 {
     int rc;
 
     core_destructor = destructor;
-    rc = __real_pthread_key_create(key, destroy);
+    rc = pthread_key_create(key, destroy);
     core_key = *key;
     return rc;
 }
