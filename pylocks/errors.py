@@ -152,4 +152,6 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
             f"{where}: the domain's mutex has been held for seconds by a process that is stopped or "
             "debugged; let that one go on, or kill it"
         )
+    if code == errno.ENOTRECOVERABLE:
+        return CorruptDomainError(f"{where}: the domain's mutex was overwritten; remove the domain")
     return OSError(code, f"{os.strerror(code)}: {where}")

@@ -82,7 +82,7 @@ PLANTS = {
     "an owner that is no vCPU": Plant("patch/choices.c", "index < plk_slots(s) && ", ""),
     "a guard of another kind": Plant(
         "hv/guard.c",
-        "    if (!plk_robust_sound(&s->header->guard.mutex))\n        return -PLK_E_CORRUPT;\n    clock",
+        "    if (!plk_robust_sound(&s->header->guard.mutex))\n        return -ENOTRECOVERABLE;\n    clock",
         "    clock",
     ),
     "a recovery that does not end": Plant(

@@ -34,7 +34,7 @@ def test_nothing_is_read_that_another_thread_is_writing(way: str) -> None:
     """With timeouts, waits that are left and taken back, threads that end, and that die in the middle."""
     done = run(build.program(build.TSAN), way, SAMPLE_S)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr
+    assert "WARNING" not in done.stderr
     found = re.fullmatch(
         rf"{way}: (\d+) critical sections of (\d+) threads, \d+ of which died .*\n", done.stdout
     )

@@ -78,8 +78,13 @@ def tsan_environment() -> dict[str, str]:
     no order (detect_deadlocks).  Life words of dead threads are initialised again while they are locked
     (report_mutex_bugs).
     """
-    path = CACHE / "tsan.suppressions"
-    path.write_text(SUPPRESSED)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"tsan-{_digest(SUPPRESSED.encode())}.suppressions"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            draft = Path(scratch, path.name)
+            draft.write_text(SUPPRESSED)
+            draft.replace(path)
     options = f"halt_on_error=1:exitcode=66:detect_deadlocks=0:report_mutex_bugs=0:suppressions={path}"
     return os.environ | {"TSAN_OPTIONS": options}
 
@@ -102,7 +107,7 @@ def compiler() -> tuple[str, ...]:
     return tuple(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def why_not(sanitizer: tuple[str, ...]) -> str:
     """Why programs with this sanitizer can't be made or run here; "" if they can."""
     with tempfile.TemporaryDirectory() as scratch:

@@ -206,8 +206,10 @@ static void vary(void)
 static void make_input(void)
 {
     size_t i, kept_size = 0;
-    const struct kept *k = kept_count != 0 && next_random() % 4 != 0 ? &kept[next_random() % kept_count] : NULL;
+    const struct kept *k = NULL;
 
+    if (kept_count != 0 && next_random() % 4 != 0)
+        k = &kept[next_random() % kept_count];
     input_size = 64 + next_random() % (FUZZ_INPUT_MAX - 63);
     if (k != NULL) {
         kept_size = k->size < input_size ? k->size : input_size;

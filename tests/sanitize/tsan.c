@@ -261,6 +261,14 @@ static void check(void)
     }
 }
 
+static pthread_t start(uint64_t seed)
+{
+    pthread_t thread;
+
+    must(pthread_create(&thread, NULL, work, (void *)(uintptr_t)seed) == 0, "no thread");
+    return thread;
+}
+
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
@@ -273,10 +281,10 @@ int main(int argc, char **argv)
     set_up(argv[1]);
     end = plk_now() + (uint64_t)(strtod(argv[2], NULL) * 1e9);
     for (i = 0; i < THREADS; i++)
-        must(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(seed + started++)) == 0, "no thread");
+        threads[i] = start(seed + started++);
     for (i = 0; plk_now() < end; i = (i + 1) % THREADS) {
         pthread_join(threads[i], NULL);
-        must(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(seed + started++)) == 0, "no thread");
+        threads[i] = start(seed + started++);
     }
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     for (i = 0; i < THREADS; i++)

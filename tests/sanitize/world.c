@@ -115,7 +115,8 @@ static void poison_gaps(void)
 /* The pages of [offset, offset + size) have memory: the core may use them. */
 static void has_memory(uint64_t offset, uint64_t size)
 {
-    uint64_t from = offset & ~(uint64_t)(PLK_PAGE - 1), to = (offset + size + PLK_PAGE - 1) & ~(uint64_t)(PLK_PAGE - 1);
+    uint64_t from = offset / PLK_PAGE * PLK_PAGE;
+    uint64_t to = (offset + size + PLK_PAGE - 1) / PLK_PAGE * PLK_PAGE;
 
     if (mapping == NULL || from >= mapped_size)
         return;
@@ -237,9 +238,8 @@ int __wrap_munmap(void *at, size_t size)
         ASAN_UNPOISON_MEMORY_REGION(mapping, size);
     mapping = NULL;
     world.mapped--;
-    return __real_mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == at
-               ? 0
-               : -1;
+    at = __real_mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return at == MAP_FAILED ? -1 : 0;
 }
 
 int __wrap_posix_fallocate(int fd, off_t offset, off_t size)
