@@ -29,6 +29,7 @@ BARS: tuple[Bar, ...] = (
     Bar("with", "threading.Lock", 0.60),
     Bar("with", "multiprocessing.Lock", 0.45),
     Bar(C_PAIR, "pthread_mutex", 0.65),
+    Bar(C_PAIR, "unrecorded", 1.10),
 )
 
 

@@ -114,6 +114,11 @@ class AlreadyOwnerError(PylocksError, RuntimeError):
     """acquire() by the thread that holds the lock, or that a signal handler interrupted waiting for it."""
 
 
+# One for each acquisition, and not for each line of code that acquires: every death is another one.
+# At the end of the list, so that any filter of the program's own comes first.
+warnings.simplefilter("always", OwnerDiedWarning, append=True)
+
+
 def owner_died(domain: Domain, index: int, refuse: bool) -> None:
     """Tell who has just acquired the lock that a thread died inside; OwnerDiedError if refused."""
     where = f"lock {domain.describe_lock(index)} of {domain.describe()}"

@@ -38,7 +38,7 @@ class Corpse:
     def put(self, **fields: int) -> None:
         """Write fields of the slot."""
         for name, value in fields.items():
-            wide = name in ("pending", "ticket")
+            wide = name == "ticket"
             (self.words.put64 if wide else self.words.put32)(self.words.vcpu(self.index, name), value)
 
     def get(self, name: str) -> int:

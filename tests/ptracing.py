@@ -249,7 +249,7 @@ def system_calls(code: str, **settings: str) -> list[tuple[int, dict[str, int]]]
 COMMANDS = """
 import json, sys
 import pylocks, pylocks.segment, stepping
-pylocks.segment.TOMBSTONES = 64  # recovery looks at all of them, instruction by instruction
+pylocks.segment.TOMBSTONES = 32  # recovery looks at all of them, instruction by instruction
 domain = pylocks.Domain(sys.argv[1])
 def bind(name):
     return stepping.bind(domain.address, domain.lock(name).index)

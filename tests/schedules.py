@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection
 
@@ -57,6 +58,12 @@ def meeting(words: Words, regions: frozenset[str], slots: Collection[int] = ()) 
     return matters
 
 
+ALL = os.environ.get("PYLOCKS_ALL_SCHEDULES") == "1"
+"""Try every schedule, where a sample would do otherwise: hours instead of minutes."""
+
+ENDLESS = 10**6
+
+
 def explore(
     words: Words,
     regions: frozenset[str],
@@ -68,41 +75,51 @@ def explore(
     conclude: Callable[[], None],
     between: Callable[[], None] = lambda: None,
     slots: Collection[int] = (),
+    sample: int = 0,
 ) -> set[tuple[int, int]]:
     """Force every schedule of the two operations with at most two switches; where they were stopped.
 
-    Without a second operation: of the first with all that others do meanwhile.
+    Without a second operation: of the first with all that others do meanwhile.  sample: only so many
+    of them, spread evenly, where one operation is long; the same ones each time.
 
     between() is what others do when the first has been stopped.  conclude() ends both operations,
     leaves the lock free, and checks what must be true; it may raise Overslept where a slow machine
     could be the reason, and the schedule is tried again.
     """
+
+    def run(stop_first: int, stop_second: int) -> tuple[int, int]:
+        """Where they really stopped."""
+        for attempt in range(ATTEMPTS):
+            matters = meeting(words, regions, slots)
+            prepare()
+            first.begin(do_first)
+            got_first = len(first.pass_accesses(stop_first, matters))
+            between()
+            got_second = -1
+            if do_second:
+                second.begin(do_second)
+                got_second = len(second.pass_accesses(stop_second, matters))
+            first.sleep_or_end()
+            if do_second:
+                second.sleep_or_end()
+            where = f"{do_first} stopped before access {got_first}, {do_second} before {got_second}"
+            try:
+                conclude()
+                return got_first, got_second
+            except Overslept:
+                assert attempt < ATTEMPTS - 1, f"{where}: the watchdog ended a sleep again and again"
+            except AssertionError as error:
+                raise AssertionError(f"{where}: {error}") from error
+        raise AssertionError("not reached")
+
+    if sample and not ALL:
+        return {run(*stops) for stops in _spread(sample, run(ENDLESS, 0)[0], run(0, ENDLESS)[1])}
     schedules = set()
     stop_first = 0
     while True:
         stop_second = 0
         while True:
-            for attempt in range(ATTEMPTS):
-                matters = meeting(words, regions, slots)
-                prepare()
-                first.begin(do_first)
-                got_first = len(first.pass_accesses(stop_first, matters))
-                between()
-                got_second = -1
-                if do_second:
-                    second.begin(do_second)
-                    got_second = len(second.pass_accesses(stop_second, matters))
-                first.sleep_or_end()
-                if do_second:
-                    second.sleep_or_end()
-                where = f"{do_first} stopped before access {got_first}, {do_second} before {got_second}"
-                try:
-                    conclude()
-                    break
-                except Overslept:
-                    assert attempt < ATTEMPTS - 1, f"{where}: the watchdog ended a sleep again and again"
-                except AssertionError as error:
-                    raise AssertionError(f"{where}: {error}") from error
+            got_first, got_second = run(stop_first, stop_second)
             schedules.add((got_first, got_second))
             if got_second < stop_second:
                 break
@@ -110,6 +127,14 @@ def explore(
         if got_first < stop_first:
             return schedules
         stop_first += 1
+
+
+def _spread(count: int, most_first: int, most_second: int) -> set[tuple[int, int]]:
+    """So many points of the rectangle (the additive recurrence of R2: no clusters, no gaps)."""
+    return {
+        (int(0.7548776662466927 * k % 1 * (most_first + 1)), int(0.5698402909980532 * k % 1 * (most_second + 1)))
+        for k in range(1, count + 1)
+    }  # fmt: skip
 
 
 def both_ways(

@@ -44,6 +44,7 @@ def test_errors_travel_between_processes(kind: type[Exception]) -> None:
         ("UnknownOpError", "ValueError"),
         ("NotOwnerError", "RuntimeError"),
         ("AlreadyOwnerError", "RuntimeError"),
+        ("OwnerDiedError", "RuntimeError"),
     ],
 )
 def test_errors_are_also_what_python_has_for_them(kind: str, also: str) -> None:
@@ -51,3 +52,10 @@ def test_errors_are_also_what_python_has_for_them(kind: str, also: str) -> None:
 
     wanted = getattr(builtins, also, None) or getattr(errors, also)
     assert issubclass(getattr(errors, kind), wanted)
+
+
+def test_a_domain_whose_mutex_was_written_over_is_corrupt() -> None:
+    with pylocks.Domain() as domain:
+        error = errors.lock_error(errno.ENOTRECOVERABLE, domain, 0)
+        assert isinstance(error, pylocks.CorruptDomainError)
+        assert "lock 0" in str(error)

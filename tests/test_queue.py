@@ -215,7 +215,7 @@ def test_a_nested_taker_consumes_no_kick_of_the_wait_it_interrupts(stage: Stagin
     os.kill(waiter.process.pid, signal.SIGUSR1)
     until("the handler waits", lambda: s.words.read(1)["tail"] == 2 and waiter.parked(s.words))
     assert s.words.u32(s.words.vcpu(me, "depth")) == 1
-    assert s.words.u64(s.words.vcpu(me, "pending")) == 2
+    assert s.words.u32(s.words.vcpu(me, "pending")) == 2
 
     holder.ask('domain.lock("x").release()')  # a kick for the outer wait, which can't take it now
     time.sleep(0.02)

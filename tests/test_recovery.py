@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from corpses import LOCK, OWNER_DIED, Corpse
+from corpses import LOCK, NO_TICKET, OWNER_DIED, Corpse
 from ptracing import Party
 from schedules import QUEUE, TOMBS, explore, meeting, overslept
 from staging import CELL, Stage, Staging, idle, until
 
 pytest_plugins = ["stage_fixtures"]
+
+
+SAMPLE = 40
+"""Schedules of each pair of operations; a recovery has some hundred accesses."""
 
 
 def slot_of(s: Stage, party: Party) -> int:
@@ -117,9 +121,9 @@ def test_only_the_tickets_of_the_dead_are_eliminated(stage: Staging, operation: 
 
     schedules = explore(
         s.words, TOMBS, watcher, "watch(0)", other, operation, prepare, conclude,
-        slots={slot_of(s, other)},
+        slots={slot_of(s, other)}, sample=SAMPLE,
     )  # fmt: skip
-    assert len(schedules) >= 30
+    assert len(schedules) >= SAMPLE // 2
 
 
 def test_one_that_died_before_its_xadd_leaves_nothing(stage: Staging) -> None:
@@ -175,8 +179,10 @@ def test_whoever_enters_next_hears_of_the_death(stage: Staging) -> None:
         assert not s.words.read(CELL)["flags"] & OWNER_DIED
         buried(s, corpse)
 
-    schedules = explore(s.words, TOMBS, watcher, "watch(0)", following, "turn(0)", prepare, conclude)
-    assert len(schedules) >= 30
+    schedules = explore(
+        s.words, TOMBS, watcher, "watch(0)", following, "turn(0)", prepare, conclude, sample=SAMPLE
+    )
+    assert len(schedules) >= SAMPLE // 2
 
 
 def test_a_holder_that_died_at_clearing_slow_strands_nobody(stage: Staging) -> None:
@@ -197,18 +203,64 @@ def test_a_holder_that_died_at_clearing_slow_strands_nobody(stage: Staging) -> N
     assert corpse.buried
 
 
-def test_one_that_had_its_turn_but_never_entered_is_no_holder(stage: Staging) -> None:
+@pytest.mark.parametrize("noted", [True, False], ids=["queued", "served at once"])
+def test_one_that_had_its_turn_but_never_entered_is_no_holder(stage: Staging, noted: bool) -> None:
     """[D2] Killed between the owner record and the end of acquire: nothing can be half-done."""
     s = stage(3)
     corpse = Corpse(s)
     _, watcher = s.parties
     corpse.dies_holding()
-    corpse.put(pending=LOCK)
+    corpse.put(pending=LOCK, **({} if noted else {"ticket": NO_TICKET}))
     take(watcher)
     assert watcher.ask("stepping.watch(0)") == 0
     assert corpse.buried
     turn_and_release(watcher)
     assert not s.words.read(CELL)["flags"] & OWNER_DIED
+    idle(s)
+
+
+def test_a_lock_that_the_dead_released_long_ago_is_taken_meanwhile(stage: Staging) -> None:
+    """[D2] Its owner record still names the dead; a living owner writes it while it is looked at."""
+    s = stage(3)
+    corpse = Corpse(s)
+    arriving, looker = s.parties
+    head = s.words.cell(CELL, "head")
+
+    def prepare() -> None:
+        corpse.dies_holding()
+        s.words.put64(head, s.words.u64(head) + 1)  # let go of it, and still counts it as held
+
+    def conclude() -> None:
+        assert looker.end() == 0
+        assert arriving.end() == 0
+        cell = s.words.read(CELL)
+        assert not cell["flags"] & OWNER_DIED
+        assert cell["head"] == cell["tail"] - 1, "passed over while its owner is inside"
+        assert arriving.ask("stepping.unlock(0)") == 0
+        buried(s, corpse)
+
+    explored = explore(
+        s.words, QUEUE, looker, "look(0)", arriving, "take(0)", prepare, conclude, sample=SAMPLE
+    )
+    assert len(explored) >= SAMPLE // 2
+
+
+def test_a_full_table_of_tombstones_does_not_hold_up_a_dead_head(stage: Staging) -> None:
+    """[D2] Nobody could abandon anything; but the ticket that is served needs no tombstone."""
+    s = stage(3)
+    corpse = Corpse(s)
+    _, watcher = s.parties
+    table = [s.words.geometry["off_tombs"] + 8 * i for i in range(s.words.geometry["tombs"])]
+    corpse.dies_waiting()
+    take(watcher)
+    for at in table:
+        s.words.put64(at, 7 << 36 | 1)  # of another lock
+    s.words.put32(s.words.layout["header.tombs_live"], len(table))
+    turn_and_release(watcher)
+    assert corpse.buried
+    for at in table:
+        s.words.put64(at, 0)
+    s.words.put32(s.words.layout["header.tombs_live"], 0)
     idle(s)
 
 
@@ -290,9 +342,9 @@ def test_a_sleeper_that_died_is_counted_out_and_nobody_else(stage: Staging) -> N
 
     schedules = explore(
         s.words, QUEUE, watcher, "watch(0)", sleeper, "turn(0)", prepare, conclude,
-        slots={slot_of(s, sleeper)},
+        slots={slot_of(s, sleeper)}, sample=SAMPLE,
     )  # fmt: skip
-    assert len(schedules) >= 30
+    assert len(schedules) >= SAMPLE // 2
 
 
 @pytest.mark.parametrize("operation", ["leave(0)", "resume(0)"])
@@ -324,9 +376,9 @@ def test_tombstones_are_counted_again_while_others_come_and_go(stage: Staging, o
 
     schedules = explore(
         s.words, TOMBS, watcher, "watch(0)", other, operation, prepare, conclude,
-        slots={slot_of(s, other)},
+        slots={slot_of(s, other)}, sample=SAMPLE,
     )  # fmt: skip
-    assert len(schedules) >= 30
+    assert len(schedules) >= SAMPLE // 2
 
 
 def test_domain_recover_waits_for_nobody(stage: Staging) -> None:

@@ -134,7 +134,7 @@ SYSTEM_CALLS = {
     "hv/futex.c": {"SYS_futex"},
     "hv/barrier.c": {"SYS_membarrier"},
     "patch/patch.c": {"SYS_membarrier"},  # tells other cores to refetch patched text
-    "hv/vcpu.c": {"SYS_gettid"},
+    "hv/identity.c": {"SYS_gettid", "SYS_tgkill"},
     "hv/robust.c": {"SYS_gettid"},
     "fast/acquire.c": {"SYS_gettid"},  # is this Python's main thread?
     "probe/probe.c": {"SYS_futex"},  # starts all workers at once; knows nothing of the core

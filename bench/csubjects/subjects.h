@@ -4,6 +4,7 @@
 
 #define BENCH_SUBJECTS(X) \
     X(pylocks)            \
+    X(unrecorded)         \
     X(pthread_mutex)      \
     X(pthread_robust)     \
     X(sem_t)              \

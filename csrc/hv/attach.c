@@ -316,6 +316,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
         v->pending = v->held = v->depth = v->burying = v->channel = 0;
+        memset(&v->life, 0, sizeof(v->life)); /* none is alive, whatever it says */
         PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     }
     memset(plk_channels(s), 0, g->channels * sizeof(struct plk_channel));

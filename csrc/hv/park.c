@@ -35,6 +35,28 @@ uint64_t plk_watchdog(void) { return PLK_LOAD(&plk_watchdog_ns); }
 
 void plk_watchdog_set(uint64_t ns) { PLK_STORE(&plk_watchdog_ns, ns != 0 ? ns : PLK_WATCHDOG_NS); }
 
+/* When to look next, unless that is settled. */
+static void plk_watch_set(struct plk_wait *w, uint64_t now)
+{
+    uint64_t distance = w->ticket - PLK_LOAD(&w->lock->cell->head);
+
+    if (distance > PLK_WATCHDOG_FAR)
+        distance = PLK_WATCHDOG_FAR;
+    if (w->watch == 0)
+        w->watch = now + plk_watchdog() * (distance + 1);
+}
+
+void plk_watch_by_clock(struct plk_wait *w)
+{
+    uint64_t now = plk_now();
+
+    plk_watch_set(w, now);
+    if (now >= w->watch) {
+        w->watch = 0;
+        plk_watch(w);
+    }
+}
+
 static struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t id, uint64_t ticket,
                                           uint32_t *bit)
 {
@@ -50,16 +72,12 @@ long plk_park(struct plk_wait *w)
     struct plk_cell *cell = w->lock->cell;
     struct plk_vcpu *me = w->seat->vcpu;
     uint64_t until = w->deadline < w->pause ? w->deadline : w->pause;
-    uint64_t distance = w->ticket - PLK_LOAD(&cell->head);
     struct plk_channel *channel;
     enum plk_sleep how;
     uint32_t bit, seq;
 
     PLK_SITE_FRAME();
-    if (distance > PLK_WATCHDOG_FAR)
-        distance = PLK_WATCHDOG_FAR;
-    if (w->watch == 0)
-        w->watch = plk_now() + plk_watchdog() * (distance + 1);
+    plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
     channel = plk_channel_of(s, w->lock->id, w->ticket, &bit);
 
     seq = PLK_LOAD_ACQUIRE(&channel->seq);                         /* 1 */
@@ -85,10 +103,7 @@ long plk_park(struct plk_wait *w)
     if (how == PLK_SLEEP_UNSUPPORTED)
         sched_yield();
     /* However the sleep ended: signals that come often must not starve this. */
-    if (plk_now() >= w->watch) {
-        w->watch = 0;
-        plk_watch(w);
-    }
+    plk_watch_by_clock(w);
     return how == PLK_SLEEP_INTERRUPTED ? PLK_HINT_INTERRUPTED : PLK_HINT_NONE;
 }
 

@@ -4,15 +4,19 @@
 
 #include "recover/segment.h"
 
-/* Longest sleep before a waiter looks at head again, and after the dead: this for
- * itself and as much for everyone ahead of it, up to PLK_WATCHDOG_FAR of them.  So
- * the next in line learns of its predecessor's death within 30 ms. */
+/* Longest wait before a waiter looks after its queue and the dead: this for itself and
+ * as much for everyone who was ahead of it when it came, up to PLK_WATCHDOG_FAR of
+ * them.  So a death is found within 30 ms by one that came next in line, and within
+ * 135 ms by anybody. */
 #define PLK_WATCHDOG_NS 15000000ull
-#define PLK_WATCHDOG_FAR 20u
+#define PLK_WATCHDOG_FAR 8u
 
 /* PLK_WATCHDOG_NS, or what has been set instead in this process; 0 sets it back. */
 uint64_t plk_watchdog(void);
 void plk_watchdog_set(uint64_t ns);
+
+/* plk_watch, if it is time for that. */
+void plk_watch_by_clock(struct plk_wait *w);
 
 /* Sleep on w's event channel until its ticket is kicked, the watchdog bound,
  * w's deadline or pause, or a signal.  Returns a plk_hint. */

@@ -13,6 +13,10 @@ void plk_watch(struct plk_wait *w);
  * domain mutex held.  0; -EAGAIN or -ENOSPC: not all of it, try again. */
 int plk_recover_vcpu(struct plk_segment *s, uint32_t index);
 
+/* Mark the life words of all whose threads are gone without the kernel's having done
+ * so (hv/identity.h); with the domain mutex held.  How many there were. */
+unsigned plk_recover_lapsed(struct plk_segment *s, uint64_t pid_ns);
+
 /* Recover every vCPU whose thread has died, free all their slots, and mend all
  * counts.  How many there were, or a negative errno of the domain mutex, or of
  * plk_reserve. */

@@ -9,6 +9,9 @@
  * The life word's list node lies in the segment and the C library follows it at
  * thread exit, so the mapping outlives every seat: each seat holds a reference.
  *
+ * A thread that ends while it holds keeps its slot, and its reference until the
+ * kernel has walked its list: such references are strays, which later calls drop.
+ *
  * Lifetime of the table of seats: modules cache its address in thread-local
  * storage, and other thread-specific destructors may still take locks, so the
  * destructor only empties the table and asks to be called again; the table is
@@ -20,19 +23,17 @@
 #include "hv/vcpu.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "hv/barrier.h"
 #include "hv/guard.h"
-#include "hv/recovery.h"
+#include "hv/identity.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
+#include "hv/slot.h"
 #include "recover/life.h"
 
 struct plk_table {
@@ -51,10 +52,52 @@ static pthread_once_t plk_once = PTHREAD_ONCE_INIT;
 static int plk_once_error;
 static uint32_t plk_fork_count, plk_forks_begun;
 
+/* A reference whose thread is ending. */
+struct plk_stray {
+    struct plk_stray *next;
+    struct plk_segment *s;
+    const struct plk_vcpu *v;
+    uint32_t generation; /* of the slot: another one means that it has been recovered since */
+};
+static struct plk_stray *plk_strays;
+
 static void plk_seat_clear(struct plk_seat *seat)
 {
     free(seat->left);
     memset(seat, 0, sizeof(*seat));
+}
+
+static void plk_stray_add(struct plk_segment *s, const struct plk_vcpu *v)
+{
+    struct plk_stray *stray = malloc(sizeof(*stray));
+
+    if (stray == NULL)
+        return; /* the segment stays mapped, nothing else */
+    *stray = (struct plk_stray){NULL, s, v, PLK_LOAD(&v->generation)};
+    pthread_mutex_lock(&plk_local);
+    stray->next = plk_strays;
+    plk_strays = stray;
+    pthread_mutex_unlock(&plk_local);
+}
+
+/* Drop the references of threads that are gone by now. */
+static void plk_strays_drop(void)
+{
+    struct plk_stray **at, *stray;
+
+    do {
+        pthread_mutex_lock(&plk_local);
+        for (at = &plk_strays; (stray = *at) != NULL; at = &stray->next) {
+            if (plk_life_of(stray->v) != PLK_LIFE_ALIVE || PLK_LOAD(&stray->v->generation) != stray->generation)
+                break;
+        }
+        if (stray != NULL)
+            *at = stray->next;
+        pthread_mutex_unlock(&plk_local);
+        if (stray != NULL)
+            plk_segment_put(stray->s);
+        free(stray);
+    } while (stray != NULL);
 }
 
 /* Runs in the thread that owns the seat. */
@@ -65,8 +108,10 @@ static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
     plk_seat_clear(seat);
     /* Ending while holding: leave the slot to recovery, as for any death; the
      * kernel marks the life word when the thread is gone. */
-    if (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 || PLK_LOAD(&v->depth) != 0)
+    if (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 || PLK_LOAD(&v->depth) != 0) {
+        plk_stray_add(s, v);
         return;
+    }
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     plk_robust_unlock(&v->life.mutex);
     plk_segment_put(s);
@@ -109,6 +154,12 @@ static void plk_fork_child(void)
     struct plk_table *mine = pthread_getspecific(plk_key), *table = plk_tables, *next;
     uint32_t i;
 
+    struct plk_stray *stray;
+
+    for (; (stray = plk_strays) != NULL; free(stray)) {
+        plk_strays = stray->next;
+        stray->s->references--;
+    }
     /* Seats of the parent's other threads, and this thread's own former ones. */
     for (; table != NULL; table = next) {
         next = table->next;
@@ -196,6 +247,7 @@ int plk_segment_publish(struct plk_segment *s)
 
     if (seats == NULL)
         return -ENOMEM;
+    plk_strays_drop();
     plk_seats_sweep(seats);
     pthread_mutex_lock(&plk_local);
     for (i = 0; i < PLK_MAX_DOMAINS && plk_segments[i] != NULL; i++)
@@ -259,108 +311,6 @@ void plk_segment_discard(struct plk_segment **holder)
     plk_segment_settle(s);
 }
 
-static uint64_t plk_process_start(void)
-{
-    char text[1024], *at;
-    FILE *file = fopen("/proc/self/stat", "re");
-    unsigned long long start = 0;
-    size_t size;
-    int field;
-
-    if (file == NULL)
-        return 0;
-    size = fread(text, 1, sizeof(text) - 1, file);
-    fclose(file);
-    text[size] = '\0';
-    at = strrchr(text, ')'); /* the command's name may hold anything */
-    for (field = 2; at != NULL && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    if (at == NULL || sscanf(at, " %llu", &start) != 1)
-        return 0;
-    return start;
-}
-
-static uint64_t plk_pid_namespace(void)
-{
-    struct stat st;
-
-    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
-}
-
-/* A slot that can be taken: free, or its thread died and left nothing, or what it
- * left has been recovered just now. */
-static int plk_slot_takable(struct plk_segment *s, uint32_t index)
-{
-    struct plk_vcpu *v = plk_vcpu_at(s, index);
-    uint32_t state = PLK_LOAD(&v->state);
-
-    if (state == PLK_VCPU_FREE)
-        return plk_life_of(v) != PLK_LIFE_ALIVE; /* else its thread is just letting go */
-    if (state != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD)
-        return 0;
-    return !plk_vcpu_busy(v) || plk_recover_vcpu(s, index) == 0;
-}
-
-static int plk_slot_find(struct plk_segment *s, uint32_t *found)
-{
-    int64_t used = plk_slots_ready(s);
-    uint32_t i;
-    int rc;
-
-    if (used < 0)
-        return (int)used;
-    for (i = 0; i < used; i++) {
-        if (plk_slot_takable(s, i)) {
-            *found = i;
-            return 0;
-        }
-    }
-    if (used == s->geometry.vcpus)
-        return -EUSERS;
-    rc = plk_reserve(s, plk_vcpu_at(s, i), sizeof(struct plk_vcpu));
-    if (rc != 0)
-        return rc;
-    *found = i;
-    PLK_STORE(&s->header->vcpus_next, i + 1);
-    return 0;
-}
-
-struct plk_identity {
-    uint64_t start_time, pid_ns;
-    int32_t pid, tid;
-};
-
-static struct plk_identity plk_identify(void)
-{
-    return (struct plk_identity){plk_process_start(), plk_pid_namespace(), (int32_t)getpid(),
-                                 (int32_t)syscall(SYS_gettid)};
-}
-
-static int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
-{
-    int rc;
-
-    PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
-    PLK_STORE(&v->pending, 0);
-    PLK_STORE(&v->ticket, PLK_NO_TICKET);
-    PLK_STORE(&v->held, 0);
-    PLK_STORE(&v->depth, 0);
-    PLK_STORE(&v->burying, 0);
-    PLK_STORE(&v->channel, 0);
-    PLK_STORE(&v->cpu, 0);
-    PLK_STORE(&v->wait_since, 0);
-    PLK_STORE(&v->generation, PLK_LOAD(&v->generation) + 1);
-    PLK_STORE(&v->pid, who->pid);
-    PLK_STORE(&v->tid, who->tid);
-    PLK_STORE(&v->start_time, who->start_time);
-    PLK_STORE(&v->pid_ns, who->pid_ns);
-    rc = plk_robust_init(&v->life.mutex);
-    if (rc == 0)
-        rc = -pthread_mutex_lock(&v->life.mutex);
-    PLK_STORE_RELEASE(&v->state, rc == 0 ? PLK_VCPU_ONLINE : PLK_VCPU_FREE);
-    return rc;
-}
-
 int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 {
     struct plk_segment *s = plk_segment_of(domain);
@@ -375,6 +325,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     *seat = &seats[s->id];
     if ((*seat)->vcpu != NULL && !PLK_LOAD(&s->closed))
         return 0; /* through another module */
+    plk_strays_drop();
     plk_seats_sweep(seats);
     /* A reference first, so that a concurrent close can't unmap under us. */
     pthread_mutex_lock(&plk_local);
@@ -388,7 +339,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     who = plk_identify(); /* reads files: not under the guard */
     rc = plk_guard_lock(s);
     if (rc == 0) {
-        rc = plk_slot_find(s, &index);
+        rc = plk_slot_find(s, who.pid_ns, &index);
         if (rc == 0 && (v = plk_vcpu_at(s, index)) != NULL)
             rc = plk_slot_take(v, &who);
         plk_guard_unlock(s);
@@ -438,5 +389,6 @@ int plk_retire_all(struct plk_domain *domain)
      * and hold their references until then. */
     if (rc == 0 && mine != NULL && mine[id].vcpu != NULL)
         plk_seat_leave(&mine[id], s);
+    plk_strays_drop();
     return rc;
 }

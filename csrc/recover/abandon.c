@@ -47,12 +47,12 @@ static uint64_t *plk_tomb_find(struct plk_segment *s, uint64_t id, uint64_t tick
 {
     unsigned probe;
 
-    if (PLK_LOAD(&s->header->tombs_live) == 0)
+    if (PLK_LOAD_ACQUIRE(&s->header->tombs_live) == 0) /* [D1] what is read later comes later */
         return NULL;
     for (probe = 0; probe < PLK_TOMB_WINDOW; probe++) {
         uint64_t *slot = plk_tomb_slot(s, id, ticket, probe);
 
-        if ((PLK_LOAD(slot) & ~PLK_TOMB_PASSING) == PLK_TOMB(id, ticket))
+        if ((PLK_LOAD_ACQUIRE(slot) & ~PLK_TOMB_PASSING) == PLK_TOMB(id, ticket))
             return slot;
     }
     return NULL;
@@ -66,6 +66,7 @@ static int plk_tomb_swap(uint64_t *slot, uint64_t from, uint64_t to)
 /* Empty the slot if it holds `mark`.  1: done. */
 static int plk_tomb_drop(struct plk_segment *s, struct plk_vcpu *me, uint64_t *slot, uint64_t mark)
 {
+    uint32_t before = PLK_LOAD(&me->burying); /* 1 only of a dead vCPU that died at this */
     int dropped;
 
     PLK_STORE_RELEASE(&me->burying, 1); /* [D4] before the swap */
@@ -74,13 +75,14 @@ static int plk_tomb_drop(struct plk_segment *s, struct plk_vcpu *me, uint64_t *s
         __atomic_fetch_add(&s->header->tombs_version, 1, __ATOMIC_SEQ_CST); /* [D1] */
         __atomic_fetch_sub(&s->header->tombs_live, 1, __ATOMIC_SEQ_CST);
     }
-    PLK_STORE_RELEASE(&me->burying, 0);
+    PLK_STORE_RELEASE(&me->burying, before);
     return dropped;
 }
 
 int plk_tomb_put(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket)
 {
     struct plk_header *h = s->header;
+    uint32_t before = PLK_LOAD(&me->burying);
     unsigned probe;
 
     if (plk_tomb_find(s, id, ticket) != NULL)
@@ -91,11 +93,10 @@ int plk_tomb_put(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64
         if (plk_tomb_swap(plk_tomb_slot(s, id, ticket, probe), 0, PLK_TOMB(id, ticket)))
             break;
     }
-    if (probe < PLK_TOMB_WINDOW)
-        __atomic_fetch_add(&h->tombs_version, 1, __ATOMIC_SEQ_CST);
-    else
+    __atomic_fetch_add(&h->tombs_version, 1, __ATOMIC_SEQ_CST); /* [D4] in vain or not */
+    if (probe == PLK_TOMB_WINDOW)
         __atomic_fetch_sub(&h->tombs_live, 1, __ATOMIC_SEQ_CST);
-    PLK_STORE_RELEASE(&me->burying, 0);
+    PLK_STORE_RELEASE(&me->burying, before);
     return probe < PLK_TOMB_WINDOW ? 0 : -ENOSPC;
 }
 
@@ -122,11 +123,12 @@ uint64_t plk_pass_on(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell
         if (!plk_tomb_swap(slot, mark, mark | PLK_TOMB_PASSING) &&
             PLK_LOAD(slot) != (mark | PLK_TOMB_PASSING))
             break; /* taken back, or passed by somebody else, who goes on from there */
-        /* [K2] a full fence between the new head and the look for its tombstone;
-         * pairs with the fence in plk_leave, [K1] with the one in plk_park */
         if (__atomic_compare_exchange_n(&cell->head, &at, head + 1, 0, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED))
             ++*passed;
+        /* [K2] a full fence between the new head and the look for its tombstone;
+         * pairs with the fence in plk_leave, [K1] with the one in plk_park */
+        PLK_FENCE();
         plk_tomb_drop(s, me, slot, mark | PLK_TOMB_PASSING);
     }
     return head;
@@ -140,5 +142,6 @@ void plk_pass_finish(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell
 
     if (PLK_TOMB(0, head) == PLK_TOMB(0, mark))
         __atomic_compare_exchange_n(&cell->head, &head, head + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    PLK_FENCE(); /* [K2] as in plk_pass_on; the caller looks for the next one */
     plk_tomb_drop(s, me, slot, mark);
 }

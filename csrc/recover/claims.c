@@ -9,7 +9,8 @@
  * release, always in at least one of these states, and enters each before it
  * leaves the one before:
  *
- *   window     pending == L, ticket == NONE        announced before the xadd
+ *   window     pending == L, ticket == NONE        announced before the xadd; if it
+ *                                                  is served at once, until owner
  *   claim      pending == L, ticket == t, or the same in outer[]
  *   owner      owner == (t, X)                     before pending falls
  *   tombstone  (L, t) stands, PASSING or not       before pending falls

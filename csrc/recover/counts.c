@@ -13,7 +13,7 @@
  * word for that.  Who enters meanwhile moves the upper half, who leaves moves the
  * count, and entries never undo departures, so the swap succeeds only if nobody
  * did either.  A slot that names the channel but has not raised the count yet
- * makes it too high by one: mended by the next one to look (plk_parked_mend_all).
+ * makes it too high by one, until the next death on that channel or Domain.recover.
  *
  * tombs_live.  1 version  2 no living slot is burying  3 read the count  4 count
  * the table  5 again no living slot is burying  6 version as in 1  7 swap.  Any
@@ -27,7 +27,7 @@
 
 #define PLK_MEND_TRIES 100
 
-void plk_parked_mend(struct plk_segment *s, uint32_t channel)
+int plk_parked_mend(struct plk_segment *s, uint32_t channel)
 {
     uint32_t *word = &plk_channels(s)[channel].parked, used = plk_slots(s), i;
     int tries;
@@ -43,8 +43,9 @@ void plk_parked_mend(struct plk_segment *s, uint32_t channel)
         if (PLK_PARKED(parked) <= living ||
             __atomic_compare_exchange_n(word, &parked, (parked & ~0xffffu) | living, 0,
                                         __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-            return;
+            return 1;
     }
+    return 0;
 }
 
 void plk_parked_mend_all(struct plk_segment *s)

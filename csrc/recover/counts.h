@@ -4,8 +4,9 @@
 
 #include "recover/segment.h"
 
-/* Make the channel's count of parked waiters agree with the living. */
-void plk_parked_mend(struct plk_segment *s, uint32_t channel);
+/* Make the channel's count of parked waiters agree with the living.  1: it does; 0:
+ * too busy, try again. */
+int plk_parked_mend(struct plk_segment *s, uint32_t channel);
 
 /* The same for all channels that somebody seems to be parked on. */
 void plk_parked_mend_all(struct plk_segment *s);

@@ -4,12 +4,10 @@
 
 #include <sched.h>
 
-#include "hv/futex.h"
-#include "hv/recovery.h"
+#include "hv/park.h"
 
-/* Look after an abandoned or forgotten head now and then, as a sleeper's
- * watchdog would. */
-#define PLK_YIELD_WATCH 1024u
+/* Turns between looks at the clock. */
+#define PLK_YIELD_TURNS 16u
 
 long plk_slow_yield(struct plk_wait *w, uint64_t head)
 {
@@ -17,7 +15,9 @@ long plk_slow_yield(struct plk_wait *w, uint64_t head)
     (void)head;
     PLK_EVENT(w->seat->vcpu, yields);
     sched_yield();
-    if (w->rounds % PLK_YIELD_WATCH == 0)
-        plk_watch(w);
+    /* Look after the queue as often as a sleeper's watchdog would: by the clock, for
+     * where there is a crowd a turn can take as long as all others' time slices. */
+    if (w->rounds % PLK_YIELD_TURNS == 0)
+        plk_watch_by_clock(w);
     return PLK_HINT_NONE;
 }

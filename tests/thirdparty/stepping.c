@@ -60,6 +60,14 @@ static int resume(struct plk_lock *lock, struct plk_wait *w)
     return w->seat != NULL ? plk_module_self.api->resume(w) : -EPERM;
 }
 
+/* As one does who found the lock busy and will not wait. */
+static int look(struct plk_lock *lock, struct plk_wait *w)
+{
+    *w = (struct plk_wait){.lock = lock, .seat = plk_seat_of(lock->domain), .ticket = PLK_NO_TICKET,
+                           .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
+    return w->seat != NULL ? watch(w) : -EPERM;
+}
+
 static inline int take_pair(struct plk_lock *lock, struct plk_wait *w)
 {
     int rc = plk_take(lock, w);
@@ -71,7 +79,7 @@ static inline int try_pair(struct plk_lock *lock)
 {
     int rc = plk_trylock(lock);
 
-    return rc != 0 ? rc : plk_unlock(lock);
+    return rc < 0 ? rc : plk_unlock(lock);
 }
 
 STEP(nothing, 0)
@@ -83,6 +91,7 @@ STEP(try_take, plk_trylock(lock))
 STEP(unlock, plk_unlock(lock))
 STEP(leave, plk_module_self.api->leave(w))
 STEP(watch, watch(w))
+STEP(look, look(lock, w))
 STEP(resume, resume(lock, w))
 STEP(nest, plk_module_self.api->nest(w))
 STEP(unnest, plk_module_self.api->unnest(w))
@@ -173,7 +182,7 @@ static PyObject *layout(PyObject *self, PyObject *unused)
 
 #define ROW(name) {#name, step_##name, METH_O, NULL}
 static PyMethodDef methods[] = {ROW(nothing), ROW(take), ROW(turn), ROW(acquire), ROW(give_up), ROW(try_take),
-                                ROW(unlock), ROW(leave), ROW(watch), ROW(resume), ROW(nest), ROW(unnest),
+                                ROW(unlock), ROW(leave), ROW(watch), ROW(look), ROW(resume), ROW(nest), ROW(unnest),
                                 ROW(take_pair), ROW(try_pair),
                                 {"bind", bind, METH_VARARGS, NULL},
                                 {"traps", traps, METH_O, NULL},

@@ -27,8 +27,8 @@
  * Death.  A thread may die at any instruction.  What it had done is told by its
  * own line (pending, ticket, held) and by owner; the order of the stores below
  * is part of the protocol: held and pending rise before the xadd that makes
- * them matter, ticket follows it, owner comes before pending falls, and held
- * falls only when the kick is done.  On x86 a store is not overtaken by a later
+ * them matter, owner comes before pending falls, who has to queue notes the ticket
+ * first, and held falls only when the kick is done.  On x86 a store is not overtaken by a later
  * one; elsewhere the release stores below say the same.  What is made of them
  * stands in hv/recovery.c.  If the holder died inside, the lock goes to the next
  * in line, who is told: plk_acquire and plk_trylock return PLK_OWNER_DIED.
@@ -116,15 +116,15 @@ PLK_INLINE struct plk_seat *plk_seat_get(struct plk_domain *domain, int *rc)
 /* Announce an acquisition before it touches the queue. */
 PLK_INLINE void plk_announce(struct plk_vcpu *me, uint64_t id)
 {
-    PLK_RECORD(PLK_STORE(&me->held, PLK_LOAD(&me->held) + 1));
     PLK_RECORD(PLK_STORE(&me->ticket, PLK_NO_TICKET));
-    PLK_RECORD(PLK_STORE_RELEASE(&me->pending, id)); /* [D1] after ticket: see the table in layout.h */
+    /* [D1] after ticket: see the table in layout.h */
+    PLK_RECORD(PLK_STORE_RELEASE(&me->pending_held, PLK_PENDING_HELD(id, PLK_LOAD(&me->held) + 1)));
 }
 
 /* Ticket t is served and mine: become the owner. */
 PLK_INLINE void plk_enter(struct plk_cell *cell, struct plk_vcpu *me, uint64_t tag, uint64_t t)
 {
-    PLK_STORE(&cell->owner, PLK_OWNER(t, tag));
+    PLK_STORE_RELEASE(&cell->owner, PLK_OWNER(t, tag)); /* [D1] after the look at head */
     PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0)); /* owner first: recovery must find one of them */
 }
 
@@ -163,12 +163,13 @@ PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uin
 
     plk_announce(me, lock->id);
     t = __atomic_fetch_add(&cell->tail, 1, __ATOMIC_SEQ_CST);
-    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
     *ticket = t;
-    if (PLK_UNLIKELY(PLK_LOAD_ACQUIRE(&cell->head) != t))
-        return 0;
-    plk_enter(cell, me, tag, t);
-    return 1;
+    if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&cell->head) == t)) {
+        plk_enter(cell, me, tag, t); /* [D1] from the window straight to owner: one store less */
+        return 1;
+    }
+    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
+    return 0;
 }
 
 /* plk_take for a thread that has its seat. */
@@ -231,7 +232,6 @@ PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
         PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
         return -EBUSY;
     }
-    PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
     plk_enter(cell, me, seat->tag, t);
     return 0;
 }

@@ -129,10 +129,13 @@ struct plk_pend {
     uint64_t ticket;
 };
 
+#define PLK_PENDING_HELD(pending, held) ((uint64_t)(held) << 32 | (uint64_t)(pending))
+
 /* One thread of one process in one domain.  512 bytes, eight cache lines.
  *
  *   pending == 0                          not acquiring
- *   pending == L, ticket == NO_TICKET     around the xadd on L
+ *   pending == L, ticket == NO_TICKET     around the xadd on L, or past it and at
+ *                                         once served, owner record not yet written
  *   pending == L, ticket == t             waits for t, or was granted t and has
  *                                         not yet written the owner record
  *
@@ -146,9 +149,15 @@ struct plk_pend {
  * dirty, and may not be reused, until that is done (hv/recovery.c). */
 struct plk_vcpu {
     /* line 0: written at every acquisition by the thread alone */
-    uint64_t pending;
+    union {
+        struct {
+            uint32_t pending; /* cell index + 1; 0 is none */
+            uint32_t held;
+        };
+        uint64_t pending_held; /* both in one store: PLK_PENDING_HELD */
+    };
     uint64_t ticket;
-    uint32_t held;
+    uint32_t spare4;
     uint32_t cpu;     /* CPU last seen on, a hint; written in the slow case only */
     uint32_t channel; /* event channel being parked on, index + 1; 0 is none */
     uint32_t spare0;
@@ -277,6 +286,7 @@ PLK_STATIC_ASSERT(long_is_64, sizeof(long) == 8); /* ops take tickets as long */
 PLK_STATIC_ASSERT(tomb_id, PLK_MAX_CELLS < (1u << 27));
 PLK_STATIC_ASSERT(cell, sizeof(struct plk_cell) == 32);
 PLK_STATIC_ASSERT(vcpu, sizeof(struct plk_vcpu) == 512);
+PLK_STATIC_ASSERT(pending_is_low, __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct plk_vcpu, held) == 4);
 PLK_STATIC_ASSERT(identity_line, offsetof(struct plk_vcpu, state) == 64);
 PLK_STATIC_ASSERT(life_line, offsetof(struct plk_vcpu, life) == 128);
 PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);
