@@ -103,7 +103,7 @@ int targets_report(int demand)
                (unsigned long long)good[t]);
         for (i = 0; i < ERRORS_MAX && targets[t].errors[i] != 0; i++)
             printf("%s %s %llu", i == 0 ? ";" : ",",
-                   targets[t].errors[i] > 1000 ? "refusal" : strerrorname_np(targets[t].errors[i]),
+                   targets[t].errors[i] > 1000 ? "refusal" : strerror(targets[t].errors[i]),
                    (unsigned long long)errors[t][i]);
         printf("\n");
         missed |= good[t] == 0;
