@@ -203,6 +203,12 @@ def test_a_guard_of_another_kind(create: bool, name: str) -> None:
     refused(errors.CorruptDomainError, name, create=create)
 
 
+def _guard_of_another_kind(path: Path, domain: pylocks.Domain) -> None:
+    at, _ = header.place("guard")
+    kind_at = next(i for i in range(16) if header.read(path).guard[i] & 0x90 == 0x90)
+    header.poke(path, at + 4 * kind_at, (32 | 16 | 128).to_bytes(4, "little"))  # priority-inheriting, too
+
+
 # What a living segment's own words may turn into while it is used.
 SCRIBBLES: dict[str, Callable[[Path, pylocks.Domain], Any]] = {
     "entry names a cell that is none": lambda path, domain: header.poke(
@@ -215,6 +221,9 @@ SCRIBBLES: dict[str, Callable[[Path, pylocks.Domain], Any]] = {
     "vcpus_next": lambda path, domain: header.write(path, 2**32 - 1, "vcpus_next"),
     "cells_next": lambda path, domain: header.write(path, 2**32 - 1, "cells_next"),
     "cells_free": lambda path, domain: header.write(path, 2**32 - 1, "cells_free"),
+    "cells_next goes back": lambda path, domain: header.write(path, 0, "cells_next"),
+    "guard of another kind": _guard_of_another_kind,
+    "guard that can not be recovered": lambda path, domain: header.write(path, 0x7FFFFFFE, "guard", 2),
     "geometry": lambda path, domain: header.write(path, 2**32 - 1, "geometry.cells"),
     "owner is no vCPU": lambda path, domain: header.poke(
         path, header.cell_at(path, 0) + header.Cell.owner.offset, b"\xff\xff" + bytes(6)
@@ -279,6 +288,10 @@ def test_a_segment_scribbled_over_while_in_use(
         ("entry with a long name", lambda domain: domain.locks()),
         ("cells_next", lambda domain: domain.lock("new")),
         ("cells_next", lambda domain: pylocks.TicketLock(domain=domain)),
+        ("cells_next goes back", lambda domain: pylocks.TicketLock(domain=domain)),
+        ("guard of another kind", lambda domain: domain.lock("new")),
+        ("guard of another kind", lambda domain: domain.recover()),
+        ("guard that can not be recovered", lambda domain: pylocks.TicketLock(domain=domain)),
         ("owner is no vCPU", lambda domain: domain.locks()[0].owner),
     ],
 )
