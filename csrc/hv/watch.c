@@ -37,20 +37,21 @@ enum plk_inside {
     PLK_INSIDE_GHOST,    /* of head's, and of a slot that is nobody's */
 };
 
-/* What one look at the owner record and then at head tells; *head: which it was.  Only
- * in this order, and each once: else a living owner could come or go in between. */
+/* What one look at the owner record, the slot that it names, and head tells; *head:
+ * which it was.  Only in this order, and each once: else a living owner could come, or
+ * release and leave its slot, in between. */
 static enum plk_inside plk_who_is_inside(const struct plk_segment *s, const struct plk_cell *cell,
                                          uint64_t *head)
 {
     uint64_t owner = PLK_LOAD_ACQUIRE(&cell->owner);
     uint32_t index = PLK_OWNER_VCPU(owner);
+    int online = index < plk_slots(s) &&
+                 PLK_LOAD_ACQUIRE(&plk_vcpu_at(s, index)->state) == PLK_VCPU_ONLINE;
 
     *head = PLK_LOAD_ACQUIRE(&cell->head);
     if (!PLK_OWNER_VALID(owner, *head))
         return PLK_INSIDE_NOBODY;
-    if (index < plk_slots(s) && PLK_LOAD_ACQUIRE(&plk_vcpu_at(s, index)->state) == PLK_VCPU_ONLINE)
-        return PLK_INSIDE_SOMEBODY;
-    return PLK_INSIDE_GHOST;
+    return online ? PLK_INSIDE_SOMEBODY : PLK_INSIDE_GHOST;
 }
 
 /* Head is a ticket that nobody has entered with: somebody's that is about to, or
@@ -131,9 +132,11 @@ void plk_watch(struct plk_wait *w)
     int waits = w->ticket != PLK_NO_TICKET, sleeps = waits && s->face.protocol != PLK_NATIVE;
     int due;
 
-    if (head == w->ticket || (!waits && plk_holder_lives(s, cell, head)))
+    if (head == w->ticket)
         return;
     due = plk_look_due(s);
+    if (!waits && !due && plk_holder_lives(s, cell, head))
+        return;
     if (due || sleeps) /* its own queue a sleeper looks after in any case, as it looks so rarely */
         plk_look_for_dead(s, w, due);
     head = PLK_LOAD_ACQUIRE(&cell->head);
