@@ -7,16 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from torture.harness import (
     BREAKAGES,
     ROOT,
-    CannotRun,
     Configuration,
     Result,
     build,
+    compiler,
     configurations,
     run,
     why_not,
@@ -35,20 +36,13 @@ PATHS = {
 }  # fmt: skip
 
 
-def skip_if_impossible() -> None:
-    try:
-        reason = why_not()
-    except CannotRun as error:
-        reason = str(error)
-        if shutil.which(os.environ.get("CC", "cc")) is not None:
-            raise
-    if reason:
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def harness() -> Path:
-    skip_if_impossible()
+    if shutil.which(compiler()[0]) is None:
+        pytest.skip("no C compiler")
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
     return build()
 
 
@@ -90,9 +84,14 @@ def test_every_instruction_of_the_fast_path(harness: Path, configuration: Config
 SAMPLED = ("futex patched membarrier", "futex unpatched fence", "yield patched fence", "native unpatched")
 
 
+@cache
+def sampled(name: str) -> Result:
+    return run(named(name), sample=10)
+
+
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_sample_of_every_path(harness: Path, name: str) -> None:
-    result = run(named(name), sample=10, harness=harness)
+    result = sampled(name)
     fine(result)
     assert {path.name for path in result.paths} == PATHS
     assert sum(path.kills for path in result.paths) >= 10 * len(PATHS)
@@ -100,8 +99,7 @@ def test_a_sample_of_every_path(harness: Path, name: str) -> None:
 
 def test_waiting_and_recovery_kill_far_beyond_the_fast_path(harness: Path) -> None:
     """The paths go where their names say: into the slow paths, through system calls, and back."""
-    result = run(named("futex patched membarrier"), sample=1, harness=harness)
-    points = {path.name: path.points for path in result.paths}
+    points = {path.name: path.points for path in sampled("futex patched membarrier").paths}
     assert points["wait"] > 5 * points["lock"], "it parks and is woken"
     assert points["kick"] > points["unlock"] + 50, "it looks for the one to wake"
     assert points["pass"] > points["kick"]

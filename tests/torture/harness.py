@@ -141,12 +141,16 @@ def _flags() -> list[str]:
 LINK = ["-pthread", "-no-pie", "-Wl,-z,now", "-Wl,--no-as-needed", "-lgcc_s"]
 
 
+def compiler() -> list[str]:
+    """The command that compiles C."""
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
 def build() -> Path:
     """The harness, compiled; CannotRun."""
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     sources = [path for layer in LAYERS for path in sorted((CSRC / layer).glob("*.c"))]
     sources += sorted(HERE.glob("*.c"))
-    command = [*compiler, *_flags(), *map(str, sources), *LINK]
+    command = [*compiler(), *_flags(), *map(str, sources), *LINK]
     digest = hashlib.sha256(repr(command).encode())
     for path in (*sources, *sorted(CSRC.rglob("*.h")), *sorted(HERE.glob("*.h"))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -10,7 +10,8 @@ enum finding { FINE, MISSED, HUNG, VIOLATED };
 
 /* What was seen at the moment of the kill. */
 struct witness {
-    uint64_t killed_at, corpse_died_at; /* CLOCK_MONOTONIC ns; 0: not */
+    uint64_t killed_at;      /* CLOCK_MONOTONIC ns; PLK_FOREVER: it lived on */
+    uint64_t corpse_died_at; /* 0: it did not */
     uint32_t entries;  /* in the log by then */
     unsigned inside;   /* locks that the victim was inside of, */
     unsigned corpse_inside; /* and the corpse when it died */

@@ -64,7 +64,7 @@ void judge_log(const struct witness *seen, struct verdict *verdict)
         if (seen->settled && told_after != expected)
             blame(verdict, VIOLATED, "%u were told that a holder of lock %u died inside; expected: %u",
                   told_after, lock, expected);
-        if (((seen->corpse_inside & ~seen->inside) >> lock & 1u) != 0 && told == 0 && expected)
+        if (seen->killed_at != PLK_FOREVER && (seen->corpse_inside >> lock & 1u) != 0 && told == 0)
             blame(verdict, VIOLATED, "nobody was told that the corpse died inside lock %u", lock);
     }
 }
