@@ -167,7 +167,7 @@ def test_a_death_of_which_nobody_is_told_is_silent() -> None:
 
 
 def test_a_death_that_nobody_died_is_a_false_alarm() -> None:
-    lie = "owner_died = property(lambda self: self._lock.owner_died or random.random() < 0.02)"
+    lie = "owner_died = property(lambda self: self._lock.owner_died or random.random() < 0.2)"
     row = row_with(lie, kills=1)
     assert row["violations_by_kind"]["false_alarm"] > 0
     assert row["violations_by_kind"]["unwarned"] > 0
@@ -200,9 +200,10 @@ def test_a_worker_that_ends_by_itself_is_found() -> None:
 
 
 def test_a_ticket_that_nobody_gave_up_is_missed() -> None:
-    # Takes the lock, and gives it back, one time more than it says.
+    # Takes the lock, and gives it back, one time more than it says; and gives up none.
     lie = (
-        "def __enter__(self):\n"
+        "decisions.HOW = (('wait', 1.0),)\n"
+        "    def __enter__(self):\n"
         "        self._lock.acquire()\n"
         "        self._lock.release()\n"
         "        return self._lock.__enter__()"

@@ -28,7 +28,8 @@ from .subjects import Subject, environment
 #: The row's interpreter looks for modules where this one does, wherever we were started.
 ROW = "import sys; sys.path[:] = sys.argv[1:]; from pylocks.stress.{module} import main; sys.exit(main())"
 SILENCE = 30.0  #: seconds without a line after which a row's process counts as stuck
-LAST_WORDS = 0.5  #: seconds a stuck row's process has to say where it is
+POLL = 0.1  #: seconds between two looks at a silent process
+LAST_WORDS = 2.0  #: seconds a stuck row's process has to say where it is
 FAREWELL = 10.0  #: seconds a row's process has to end after its last line
 
 
@@ -174,13 +175,15 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
     """Each JSON line of the process; None now and then where it says nothing."""
     assert process.stdout is not None
     pending = b""
-    heard = time.monotonic()
-    while time.monotonic() - heard < SILENCE:
-        ready, _, _ = select.select([process.stdout], [], [], 0.1)
+    silent = 0.0
+    # Counted in our own waits: where nobody had the CPU for so long, nobody was silent.
+    while silent < SILENCE:
+        ready, _, _ = select.select([process.stdout], [], [], POLL)
         if not ready:
+            silent += POLL
             yield None
             continue
-        heard = time.monotonic()
+        silent = 0.0
         piece = os.read(process.stdout.fileno(), 65536)
         if not piece:
             return

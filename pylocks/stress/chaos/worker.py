@@ -36,6 +36,10 @@ UNWARNED, FALSE_WARNING, STILL, EARLY, ACQUIRE, RELEASE = (
 )
 
 
+#: Added to a participant's nice value: whoever kills and watches must come to it among so many.
+NICE = 5
+
+
 @dataclass(frozen=True)
 class Part:
     """Who a participant is, in a form that an interpreter started afresh can be told."""
@@ -62,6 +66,7 @@ def run(area: ChaosArea, part: Part, locks: Sequence[Any]) -> NoReturn:
     try:
         if lib.plk_probe_die_with(part.parent) == 0:
             silence()
+            os.nice(NICE)
             Participant(area, part, locks).fight()
             status = 0
     except BaseException as error:
