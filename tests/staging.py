@@ -38,6 +38,8 @@ class Stage:
         self.parties: list[Party] = []
         self._traced, self._watchdog_ns = traced, watchdog_ns
         self._make = lambda: Party(extension, self.name, cpu, **settings)
+        # Recovery looks at all of them, instruction by instruction.
+        settings["STAGE_TOMBSTONES"] = "32" if traced else "8192"
         try:
             for _ in range(parties):
                 self.parties.append(self._make())
