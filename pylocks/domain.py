@@ -302,17 +302,27 @@ class Domain:
         return f"domain {self.name!r}" if self.name else f"the anonymous domain {self.key[0].hex()[:8]}"
 
     def describe_lock(self, index: int) -> str:
-        """For messages: the lock's name if it has one, else its index."""
-        if self._closed or self.is_array:
+        """For messages: the lock's name if it has one and nobody is busy with the domain, else its index.
+
+        Never waits: the caller may hold a lock for which whoever has _guard is waiting.
+        """
+        if self._closed or self.is_array or not self._guard.acquire(blocking=False):
             return str(index)
-        return next((repr(name) for name, cell in self._names() if cell == index), str(index))
+        try:
+            return next((repr(name) for name, cell in self._names() if cell == index), str(index))
+        finally:
+            self._guard.release()
 
     def describe_holder(self, index: int) -> str:
-        """For messages: who holds the lock."""
+        """For messages: who holds the lock.  Never waits, as describe_lock."""
+        if not self._guard.acquire(blocking=False):
+            return "somebody else may hold it"
         try:
             owner = self.owner(index)
         except errors.DomainError as error:
             return str(error)
+        finally:
+            self._guard.release()
         if owner is None:
             return "nobody holds it"
         return f"it is held by thread {owner.tid} of process {owner.pid}"

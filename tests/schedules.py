@@ -130,11 +130,12 @@ def explore(
 
 
 def _spread(count: int, most_first: int, most_second: int) -> set[tuple[int, int]]:
-    """So many points of the rectangle (the additive recurrence of R2: no clusters, no gaps)."""
+    """So many points of the rectangle (the additive recurrence R2: no clusters, no gaps)."""
+    steps = (0.7548776662466927, 0.5698402909980532)
     return {
-        (int(0.7548776662466927 * k % 1 * (most_first + 1)), int(0.5698402909980532 * k % 1 * (most_second + 1)))
+        (int(steps[0] * k % 1 * (most_first + 1)), int(steps[1] * k % 1 * (most_second + 1)))
         for k in range(1, count + 1)
-    }  # fmt: skip
+    }
 
 
 def both_ways(

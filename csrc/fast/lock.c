@@ -63,6 +63,15 @@ static PyObject *lock_locked(LockObject *self, PyObject *unused)
     if (!lock_is_open(self))
         return NULL;
     head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
+    if (PLK_LOAD(&self->lock.cell->tail) != head && seat == NULL) {
+        int rc;
+
+        Py_BEGIN_ALLOW_THREADS
+        rc = plk_first_use(self->lock.domain, &seat);
+        Py_END_ALLOW_THREADS
+        if (rc != 0)
+            seat = NULL; /* no slot to be had: no look at others' either */
+    }
     if (PLK_LOAD(&self->lock.cell->tail) != head && seat != NULL) {
         plk_look_after(&self->lock, seat); /* its owner may be dead */
         head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
@@ -183,8 +192,7 @@ static PyMethodDef lock_methods[] = {
      "hold it."},
     {"locked", METHOD(lock_locked), METH_NOARGS,
      "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to.\n\n"
-     "Under the native protocol a thread that has not used the domain yet may also be told True\n"
-     "while only abandoned tickets are left."},
+     "A thread that finds it so is registered, as by acquire(), and recovers an owner that has died."},
     {"mark_consistent", METHOD(lock_mark_consistent), METH_NOARGS,
      "mark_consistent($self, /)\n--\n\n"
      "What the lock protects is in order again after a holder died; owner_died is False from\n"

@@ -130,7 +130,7 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
 
     if (used < 0)
         return used;
-    for (i = 0; i < used && PLK_LOAD(&plk_entries(s)[i].state) != PLK_ENTRY_EMPTY; i++)
+    for (i = 0; i < used && PLK_LOAD(&plk_entries(s)[i].state) == PLK_ENTRY_READY; i++)
         ;
     if (i == s->geometry.entries)
         return -EUSERS;

@@ -5,11 +5,12 @@
 
 #include "recover/segment.h"
 
-/* It is held for microseconds; whoever holds it longer is stopped. */
+/* It is held for microseconds, or for milliseconds where the dead are recovered among
+ * a million cells; whoever holds it for seconds is stopped. */
 #define PLK_GUARD_PATIENCE_S 10
 
 /* 0 or a negative errno; -ETIMEDOUT: its holder does not get on with it;
- * -PLK_E_CORRUPT: it was written over.  A predecessor that died inside is cleaned up
+ * -ENOTRECOVERABLE: it was written over.  A predecessor that died inside is cleaned up
  * after. */
 int plk_guard_lock(struct plk_segment *s);
 /* The same without waiting; -EBUSY. */

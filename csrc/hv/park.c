@@ -27,7 +27,7 @@
 
 #include "hv/barrier.h"
 #include "hv/futex.h"
-#include "hv/recovery.h"
+#include "hv/watch.h"
 
 static uint64_t plk_watchdog_ns = PLK_WATCHDOG_NS;
 

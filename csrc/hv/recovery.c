@@ -52,24 +52,25 @@
  * What if a slot lies?  A recycled slot may be named by stale owner records of its
  * former thread: such cells get a needless kick.  A claim overlooked in [D1], or
  * any other ticket that has come to nobody, holds its queue up only until a
- * waiter's watch finds that head belongs to nobody (plk_look_after_head). */
+ * waiter's watch finds that head belongs to nobody (hv/watch.c). */
 #include "hv/recovery.h"
 
 #include <sched.h>
+#include <stdlib.h>
 
 #include "hv/barrier.h"
-#include "hv/futex.h"
 #include "hv/guard.h"
 #include "hv/identity.h"
 #include "hv/leave.h"
-#include "hv/park.h"
 #include "hv/reserve.h"
 #include "recover/abandon.h"
 #include "recover/claims.h"
 #include "recover/counts.h"
 #include "recover/life.h"
 
-#define PLK_ORPHAN_TRIES 100
+/* More than a few help nobody: the next look comes in milliseconds. */
+#define PLK_ORPHAN_TRIES 3
+#define PLK_MEND_TRIES 100
 
 /* A cell that the segment names: its memory may not be there, its number may lie. */
 static struct plk_cell *plk_cell_named(struct plk_segment *s, uint64_t id)
@@ -86,10 +87,7 @@ static void plk_serve_head(struct plk_segment *s, struct plk_vcpu *me, struct pl
     plk_serve(s, me, cell, id, PLK_LOAD_ACQUIRE(&cell->head));
 }
 
-/* Ticket t is served and the dead's: move head on for them.  Nobody else would, unless
- * they had abandoned it before they died: then a passer may be quicker, and the
- * tombstone has to go. */
-static int plk_release_for(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+void plk_release_for(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
                            uint64_t t)
 {
     uint64_t head = t;
@@ -100,11 +98,9 @@ static int plk_release_for(struct plk_segment *s, struct plk_vcpu *me, struct pl
     if (plk_tomb_stands(s, id, t))
         plk_serve(s, me, cell, id, t);
     plk_serve_head(s, me, cell, id);
-    return 0;
 }
 
-/* Ticket t was the dead's: abandon it for them. */
-static int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell *cell, uint64_t id,
+int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell *cell, uint64_t id,
                          uint64_t t)
 {
     int rc;
@@ -115,8 +111,10 @@ static int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct pl
         plk_serve(s, dead, cell, id, t); /* a recoverer before us may have died with it put up */
         return 0;
     }
-    if (t == PLK_LOAD_ACQUIRE(&cell->head))
-        return plk_release_for(s, dead, cell, id, t);
+    if (t == PLK_LOAD_ACQUIRE(&cell->head)) {
+        plk_release_for(s, dead, cell, id, t);
+        return 0;
+    }
     rc = plk_tomb_put(s, dead, id, t);
     if (rc != 0)
         return rc; /* the table is full: when head has come to t, it needs no tombstone */
@@ -200,8 +198,24 @@ static void plk_recover_owned(struct plk_segment *s, struct plk_vcpu *dead, stru
         plk_serve_head(s, dead, cell, id);
 }
 
-static void plk_recover_cells(struct plk_segment *s, struct plk_vcpu *dead, uint32_t tag, uint64_t from,
-                              uint64_t end)
+/* vCPUs, by index. */
+struct plk_set {
+    uint64_t bits[(PLK_MAX_VCPUS + 63) / 64];
+    uint32_t count;
+};
+
+static void plk_set_add(struct plk_set *set, uint32_t index)
+{
+    set->bits[index / 64] |= 1ull << (index % 64);
+    set->count++;
+}
+
+static int plk_set_has(const struct plk_set *set, uint32_t index)
+{
+    return index < PLK_MAX_VCPUS && (set->bits[index / 64] >> (index % 64) & 1) != 0;
+}
+
+static void plk_recover_cells(struct plk_segment *s, const struct plk_set *dead, uint64_t from, uint64_t end)
 {
     for (; from < end; from++) {
         struct plk_cell *cell = plk_cell_at(s, from);
@@ -210,18 +224,19 @@ static void plk_recover_cells(struct plk_segment *s, struct plk_vcpu *dead, uint
         if (cell == NULL)
             return;
         owner = PLK_LOAD_ACQUIRE(&cell->owner);
-        if ((owner & 0xffffu) == tag)
-            plk_recover_owned(s, dead, cell, from + 1, owner);
+        if (plk_set_has(dead, PLK_OWNER_VCPU(owner)))
+            plk_recover_owned(s, plk_vcpu_at(s, PLK_OWNER_VCPU(owner)), cell, from + 1, owner);
     }
 }
 
-static int plk_recover_held(struct plk_segment *s, struct plk_vcpu *dead, uint32_t tag)
+/* One sweep for all of them: it takes milliseconds where there are a million cells. */
+static int plk_recover_held(struct plk_segment *s, const struct plk_set *dead)
 {
     uint64_t index = 0, end, per_page = PLK_PAGE / s->geometry.stride;
     int rc;
 
     while ((rc = plk_cells_next(s, &index, &end)) > 0) {
-        plk_recover_cells(s, dead, tag, index, end);
+        plk_recover_cells(s, dead, index, end);
         index = end;
     }
     if (rc == 0)
@@ -230,7 +245,7 @@ static int plk_recover_held(struct plk_segment *s, struct plk_vcpu *dead, uint32
      * process uses are.  The rest is left to processes that have it. */
     for (index = 0; index * per_page < s->geometry.cells; index++) {
         if (PLK_LOAD(&s->reserved[index]))
-            plk_recover_cells(s, dead, tag, index * per_page, (index + 1) * per_page);
+            plk_recover_cells(s, dead, index * per_page, (index + 1) * per_page);
     }
     return rc;
 }
@@ -251,12 +266,15 @@ static void plk_finish_passings(struct plk_segment *s, struct plk_vcpu *me)
     }
 }
 
-/* [D4] The last of a recovery; a slot whose counts can't be mended now stays dirty. */
-static int plk_mend_counts(struct plk_segment *s, struct plk_vcpu *dead)
+/* The last of a recovery; a slot whose counts can't be mended now stays dirty. */
+static int plk_recover_slot(struct plk_vcpu *dead, struct plk_segment *s)
 {
     uint32_t channel = PLK_LOAD(&dead->channel);
 
     PLK_SITE_FRAME();
+    PLK_STORE(&dead->wait_since, 0);
+    PLK_STORE(&dead->depth, 0);
+    PLK_STORE_RELEASE(&dead->pending_held, 0); /* [D3] what is left of D now is counts [D4] */
     if (PLK_LOAD(&s->header->tombs_live) != 0 && !plk_tombs_mend(s) && PLK_LOAD(&dead->burying) != 0)
         return -EAGAIN;
     PLK_STORE(&dead->burying, 0);
@@ -268,31 +286,56 @@ static int plk_mend_counts(struct plk_segment *s, struct plk_vcpu *dead)
     return 0;
 }
 
-int plk_recover_vcpu(struct plk_segment *s, uint32_t index)
+/* *owns: D has more to it than the locks that it was acquiring; it may also have died
+ * on its way out of a release. */
+static int plk_recover_claims(struct plk_segment *s, uint32_t index, int *owns)
 {
     struct plk_vcpu *dead = plk_vcpu_at(s, index);
     struct plk_pend claims[PLK_CLAIMS_MOST];
     unsigned count = plk_claims_of_dead(dead, claims), i;
-    int owns = PLK_LOAD(&dead->held) > count; /* or died on its way out of a release */
     int rc = 0, part;
 
-    PLK_SITE_FRAME();
+    *owns = PLK_LOAD(&dead->held) > count;
     for (i = 0; i < count; i++) {
-        part = plk_recover_claim(s, dead, index + 1, owns, &claims[i]);
+        part = plk_recover_claim(s, dead, index + 1, *owns, &claims[i]);
         rc = part != 0 ? part : rc;
     }
-    if (owns) {
-        part = plk_recover_held(s, dead, index + 1);
-        rc = part != 0 ? part : rc;
+    return rc;
+}
+
+uint32_t plk_recover_dead(struct plk_segment *s)
+{
+    enum { DEAD, OWNERS, OPEN, SETS };
+    struct plk_set *sets;
+    uint32_t used = plk_slots(s), recovered = 0, first, i;
+    int owns, swept;
+
+    for (first = 0; first < used && !plk_vcpu_dirty(plk_vcpu_at(s, first)); first++)
+        ;
+    if (first == used || (sets = calloc(SETS, sizeof(*sets))) == NULL) /* too large for small stacks */
+        return 0;
+    for (i = first; i < used; i++) { /* who dies from now on is left to the next look */
+        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
+            plk_set_add(&sets[DEAD], i);
     }
+    for (i = first; i < used; i++) {
+        if (!plk_set_has(&sets[DEAD], i))
+            continue;
+        if (plk_recover_claims(s, i, &owns) != 0)
+            plk_set_add(&sets[OPEN], i);
+        if (owns)
+            plk_set_add(&sets[OWNERS], i);
+    }
+    swept = sets[OWNERS].count == 0 || plk_recover_held(s, &sets[OWNERS]) == 0;
     if (PLK_LOAD(&s->header->tombs_live) != 0)
-        plk_finish_passings(s, dead);
-    if (rc != 0)
-        return rc;
-    PLK_STORE(&dead->wait_since, 0);
-    PLK_STORE(&dead->depth, 0);
-    PLK_STORE_RELEASE(&dead->pending_held, 0); /* what is left of D now is counts */
-    return plk_mend_counts(s, dead);
+        plk_finish_passings(s, plk_vcpu_at(s, first));
+    for (i = first; i < used; i++) {
+        if (plk_set_has(&sets[DEAD], i) && !plk_set_has(&sets[OPEN], i) &&
+            (swept || !plk_set_has(&sets[OWNERS], i)))
+            recovered += plk_recover_slot(plk_vcpu_at(s, i), s) == 0;
+    }
+    free(sets);
+    return recovered;
 }
 
 unsigned plk_recover_lapsed(struct plk_segment *s, uint64_t pid_ns)
@@ -320,128 +363,19 @@ int plk_recover(struct plk_segment *s)
         return (int)slots;
     }
     plk_recover_lapsed(s, pid_ns);
+    count = (int)plk_recover_dead(s);
     for (i = 0; i < plk_slots(s); i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
-        if (PLK_LOAD_ACQUIRE(&v->state) != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD)
+        if (PLK_LOAD_ACQUIRE(&v->state) != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD ||
+            plk_vcpu_busy(v))
             continue;
-        if (!plk_vcpu_busy(v))
-            PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
-        else if (plk_recover_vcpu(s, i) != 0)
-            continue;
+        PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
         count++;
     }
     plk_parked_mend_all(s);
-    for (i = 0; i < PLK_ORPHAN_TRIES && !plk_tombs_mend(s); i++)
+    for (i = 0; i < PLK_MEND_TRIES && !plk_tombs_mend(s); i++)
         sched_yield();
     plk_guard_unlock(s);
     return count;
-}
-
-/* ------------------------------------------------------------ watching */
-
-/* Has nobody in the domain looked for a while?  Then it is up to this thread. */
-static int plk_look_due(struct plk_segment *s)
-{
-    uint64_t *looked = &s->header->looked_ns, last = PLK_LOAD(looked), now = plk_now();
-
-    return now - last >= plk_watchdog() / 3 &&
-           __atomic_compare_exchange_n(looked, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-}
-
-static int plk_anybody_dirty(struct plk_segment *s)
-{
-    int64_t used = plk_slots_ready(s);
-    uint32_t i;
-
-    for (i = 0; i < used; i++) {
-        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-            return 1;
-    }
-    return 0;
-}
-
-/* Head is a ticket that nobody has entered with: somebody's that is about to, or
- * nobody's. */
-static void plk_look_after_head(struct plk_segment *s, struct plk_wait *w)
-{
-    struct plk_cell *cell = w->lock->cell;
-    uint64_t head = PLK_LOAD_ACQUIRE(&cell->head), ticket;
-
-    if (head >= PLK_LOAD_ACQUIRE(&cell->tail) || PLK_OWNER_VALID(PLK_LOAD(&cell->owner), head))
-        return;
-    if (plk_orphan(s, cell, w->lock->id, head, head + 1, &ticket) == 1)
-        plk_leave_for(s, w->seat->vcpu, cell, w->lock->id, ticket);
-}
-
-/* Somebody holds the lock, or is about to, whose word looks alive: ask the kernel. */
-static int plk_head_lapsed(struct plk_segment *s, const struct plk_wait *w)
-{
-    const struct plk_cell *cell = w->lock->cell;
-    uint64_t owner = PLK_LOAD_ACQUIRE(&cell->owner), pid_ns = PLK_LOAD(&w->seat->vcpu->pid_ns);
-    uint32_t index = PLK_OWNER_VCPU(owner);
-
-    if (PLK_OWNER_VALID(owner, PLK_LOAD_ACQUIRE(&cell->head)))
-        return index < plk_slots(s) && plk_life_lapsed(plk_vcpu_at(s, index), pid_ns);
-    for (index = 0; index < plk_slots(s); index++) {
-        const struct plk_vcpu *v = plk_vcpu_at(s, index);
-
-        if (PLK_LOAD(&v->pending) == w->lock->id && plk_life_lapsed(v, pid_ns))
-            return 1;
-    }
-    return 0;
-}
-
-/* due: nobody else has looked at all vCPUs for a while. */
-static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w, int due)
-{
-    const struct plk_cell *cell = w->lock->cell;
-    int lapsed = due && plk_head_lapsed(s, w);
-    uint32_t i;
-
-    if (!lapsed && !(due && plk_anybody_dirty(s)) &&
-        PLK_OWNER_VALID(PLK_LOAD(&cell->owner), PLK_LOAD_ACQUIRE(&cell->head)))
-        return;
-    if (plk_guard_trylock(s) != 0)
-        return; /* who has it recovers, or will be done soon; or died, and the next look gets it */
-    if (plk_slots_ready(s) >= 0) {
-        if (lapsed)
-            plk_recover_lapsed(s, PLK_LOAD(&w->seat->vcpu->pid_ns));
-        for (i = 0; due && i < plk_slots(s); i++) {
-            if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-                plk_recover_vcpu(s, i);
-        }
-        plk_look_after_head(s, w);
-    }
-    plk_guard_unlock(s);
-}
-
-/* The lock is held by one who lives. */
-static int plk_holder_lives(struct plk_segment *s, const struct plk_cell *cell, uint64_t head)
-{
-    uint64_t owner = PLK_LOAD(&cell->owner);
-    uint32_t index = PLK_OWNER_VCPU(owner);
-
-    return PLK_OWNER_VALID(owner, head) && index < plk_slots(s) &&
-           plk_life_of(plk_vcpu_at(s, index)) == PLK_LIFE_ALIVE;
-}
-
-void plk_watch(struct plk_wait *w)
-{
-    struct plk_segment *s = plk_segment_of(w->lock->domain);
-    struct plk_cell *cell = w->lock->cell;
-    uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
-    int waits = w->ticket != PLK_NO_TICKET, sleeps = waits && s->face.protocol != PLK_NATIVE;
-    int due;
-
-    if (head == w->ticket || (!waits && plk_holder_lives(s, cell, head)))
-        return;
-    due = plk_look_due(s);
-    if (due || sleeps) /* its own queue a sleeper looks after in any case, as it looks so rarely */
-        plk_look_for_dead(s, w, due);
-    head = PLK_LOAD_ACQUIRE(&cell->head);
-    /* Among sleepers it kicks again even if there is no tombstone: that costs
-     * one look at the channel and mends a kick whose sender died before it. */
-    if (head != w->ticket && (sleeps || PLK_LOAD(&s->header->tombs_live) != 0))
-        plk_serve(s, w->seat->vcpu, cell, w->lock->id, head);
 }

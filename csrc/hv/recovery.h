@@ -4,18 +4,25 @@
 
 #include "recover/segment.h"
 
-/* A waiter looks after its queue: recover whoever died, pass over an abandoned
- * head, kick whom a dead kicker left asleep.  Also for one that found the lock
- * busy and does not wait (w->ticket == PLK_NO_TICKET). */
-void plk_watch(struct plk_wait *w);
+/* All of these with the domain mutex held, but for plk_recover. */
 
-/* Recover the vCPU in slot `index`, which is dirty, and free the slot; with the
- * domain mutex held.  0; -EAGAIN or -ENOSPC: not all of it, try again. */
-int plk_recover_vcpu(struct plk_segment *s, uint32_t index);
+/* Recover every vCPU that is dirty now and free its slot; how many.  One that can't be
+ * recovered in full stays dirty: tombstones are full, or somebody is just taking a
+ * ticket where a dead one's is looked for. */
+uint32_t plk_recover_dead(struct plk_segment *s);
 
 /* Mark the life words of all whose threads are gone without the kernel's having done
- * so (hv/identity.h); with the domain mutex held.  How many there were. */
+ * so (hv/identity.h).  How many there were. */
 unsigned plk_recover_lapsed(struct plk_segment *s, uint64_t pid_ns);
+
+/* Ticket t belongs to nobody alive: abandon it, or, if it is served, move head on.  0,
+ * or -ENOSPC.  me: the dead, or who does it. */
+int plk_leave_for(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id, uint64_t t);
+
+/* Ticket t is served and nobody's alive: move head on.  Nobody else would, unless it
+ * had been abandoned: then a passer may be quicker, and the tombstone has to go. */
+void plk_release_for(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                     uint64_t t);
 
 /* Recover every vCPU whose thread has died, free all their slots, and mend all
  * counts.  How many there were, or a negative errno of the domain mutex, or of

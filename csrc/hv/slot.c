@@ -7,27 +7,34 @@
 #include "hv/robust.h"
 #include "recover/life.h"
 
-/* A slot that can be taken: free, or its thread died and left nothing, or what it
- * left has been recovered just now. */
-static int plk_slot_takable(struct plk_segment *s, uint32_t index)
+/* A slot that can be taken: free, or its thread died and left nothing; one that was
+ * being taken was so under a holder of the domain mutex that died at it. */
+static int plk_slot_takable(const struct plk_vcpu *v)
 {
-    struct plk_vcpu *v = plk_vcpu_at(s, index);
-    uint32_t state = PLK_LOAD(&v->state);
+    uint32_t state = PLK_LOAD_ACQUIRE(&v->state);
+    enum plk_life life = plk_life_of(v);
 
-    if (state == PLK_VCPU_FREE)
-        return plk_life_of(v) != PLK_LIFE_ALIVE; /* else its thread is just letting go */
-    if (state != PLK_VCPU_ONLINE || plk_life_of(v) != PLK_LIFE_DEAD)
-        return 0;
-    return !plk_vcpu_busy(v) || plk_recover_vcpu(s, index) == 0;
+    if (state != PLK_VCPU_ONLINE)
+        return life != PLK_LIFE_ALIVE; /* else its thread is just letting go */
+    return life == PLK_LIFE_DEAD && !plk_vcpu_busy(v);
 }
 
 static int plk_slot_search(struct plk_segment *s, int64_t used, uint32_t *found)
 {
     for (*found = 0; *found < used; ++*found) {
-        if (plk_slot_takable(s, *found))
+        if (plk_slot_takable(plk_vcpu_at(s, *found)))
             return 1;
     }
     return 0;
+}
+
+/* The table is full: is anybody in it gone of whom the kernel did not tell? */
+static int plk_slot_last_resort(struct plk_segment *s, uint64_t pid_ns, int64_t used, uint32_t *found)
+{
+    if (plk_recover_lapsed(s, pid_ns) == 0)
+        return 0;
+    plk_recover_dead(s);
+    return plk_slot_search(s, used, found);
 }
 
 int plk_slot_find(struct plk_segment *s, uint64_t pid_ns, uint32_t *found)
@@ -37,10 +44,11 @@ int plk_slot_find(struct plk_segment *s, uint64_t pid_ns, uint32_t *found)
 
     if (used < 0)
         return (int)used;
+    plk_recover_dead(s);
     if (plk_slot_search(s, used, found))
         return 0;
     if (used == s->geometry.vcpus)
-        return plk_recover_lapsed(s, pid_ns) != 0 && plk_slot_search(s, used, found) ? 0 : -EUSERS;
+        return plk_slot_last_resort(s, pid_ns, used, found) ? 0 : -EUSERS;
     rc = plk_reserve(s, plk_vcpu_at(s, *found), sizeof(struct plk_vcpu));
     if (rc != 0)
         return rc;

@@ -235,7 +235,8 @@ static void plk_seats_sweep(struct plk_seat *seats)
     uint32_t i;
 
     for (i = 0; i < PLK_MAX_DOMAINS; i++) {
-        if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed))
+        /* One that still holds has acquired while the domain was being closed. */
+        if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed) && !plk_vcpu_busy(seats[i].vcpu))
             plk_seat_leave(&seats[i], plk_segments[i]);
     }
 }

@@ -36,7 +36,8 @@
  * Rules.  The Domain must stay open while a plk_lock of it is used.  A handle
  * may be shared by the threads of a process; after fork the child may use it,
  * too, and is another vCPU.  Not for use in a signal handler that can interrupt
- * the same thread inside one of these functions.  None is a cancellation point.
+ * the same thread inside one of these functions.  Threads that use locks are not to
+ * be cancelled (pthread_cancel): some of these functions are cancellation points.
  *
  * Reading order: layout.h (the words), fast.h (the argument and the fast path),
  * wait.h (the contended half), ops.h and site.h (patching). */

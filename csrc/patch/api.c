@@ -3,8 +3,8 @@
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
-#include "hv/recovery.h"
 #include "hv/vcpu.h"
+#include "hv/watch.h"
 #include "patch/calibrate.h"
 #include "patch/patch.h"
 

@@ -115,10 +115,13 @@ int plk_tomb_retract(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, ui
 uint64_t plk_pass_on(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
                      uint64_t head, unsigned *passed)
 {
+    uint32_t before = PLK_LOAD(&me->burying);
     uint64_t *slot;
 
     for (*passed = 0; (slot = plk_tomb_find(s, id, head)) != NULL; head++) {
         uint64_t mark = PLK_TOMB(id, head), at = head;
+
+        PLK_STORE_RELEASE(&me->burying, 1); /* a mark left behind is worth a recovery */
 
         if (!plk_tomb_swap(slot, mark, mark | PLK_TOMB_PASSING) &&
             PLK_LOAD(slot) != (mark | PLK_TOMB_PASSING))
@@ -131,6 +134,7 @@ uint64_t plk_pass_on(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell
         PLK_FENCE();
         plk_tomb_drop(s, me, slot, mark | PLK_TOMB_PASSING);
     }
+    PLK_STORE_RELEASE(&me->burying, before);
     return head;
 }
 

@@ -85,8 +85,10 @@ struct plk_cell {
  * 2^48 acquisitions old would have to survive as the last one. */
 #define PLK_OWNER(ticket, tag) (((uint64_t)(ticket) << 16) | (uint64_t)(tag))
 #define PLK_OWNER_VCPU(owner) ((uint32_t)((owner) & 0xffffu) - 1u) /* index; UINT32_MAX: none */
-#define PLK_OWNER_VALID(owner, head) \
-    (((owner) & 0xffffu) != 0 && ((owner) >> 16) == ((head) & (UINT64_MAX >> 16)))
+static inline int PLK_OWNER_VALID(uint64_t owner, uint64_t head)
+{
+    return (owner & 0xffffu) != 0 && (owner >> 16) == (head & (UINT64_MAX >> 16));
+}
 
 /* ------------------------------------------------------------------ vCPU */
 
@@ -140,7 +142,7 @@ struct plk_pend {
  *                                         not yet written the owner record
  *
  * A signal handler or finalizer may take another lock while its thread waits;
- * the outer wait is then kept in `stack` (outer[depth-1] is the innermost).
+ * the outer wait is then kept in `outer` (outer[depth-1] is the innermost).
  * `held` is an upper bound of the cells whose owner record names this vCPU: it
  * rises before the xadd and falls after the head store, so a dead vCPU with
  * held == 0 is known to hold nothing without looking at a single cell.
@@ -149,8 +151,8 @@ struct plk_pend {
  * dirty, and may not be reused, until that is done (hv/recovery.c). */
 struct plk_vcpu {
     /* line 0: written at every acquisition by the thread alone */
-    union {
-        struct {
+    __extension__ union {
+        __extension__ struct {
             uint32_t pending; /* cell index + 1; 0 is none */
             uint32_t held;
         };

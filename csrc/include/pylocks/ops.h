@@ -113,8 +113,8 @@ struct plk_api {
     int (*crowded)(struct plk_domain *domain);
     /* Sleep for a moment, not beyond the time given. */
     void (*nap)(uint64_t until);
-    /* What waiters of a native domain do for each other: pass over an
-     * abandoned ticket at the head of the queue. */
+    /* What waiters do for each other, and who found the lock busy: recover the
+     * dead, pass over an abandoned ticket at the head of the queue. */
     void (*watch)(struct plk_wait *w);
     /* Keep w safe while the thread runs code that may take other locks: 0, or
      * -ENOSPC, nested too deeply.  Then back: 0, or -ECHILD in a process forked

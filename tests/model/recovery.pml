@@ -1,0 +1,285 @@
+/* recovery.pml - vCPUs die at any step, and so does whoever recovers them.
+ *
+ * The recoverer is a process of its own, without a slot.  In the program it is
+ * a waiter (watchdog), or a thread that enrols, or Domain.recover(); a waiter that
+ * recovers does nothing else meanwhile, so its own slot stands still, which is
+ * one of the cases here (its vCPU makes no step), and its death is two deaths here, one right
+ * after the other.  When it dies it begins anew, as the next one that takes the guard.
+ *
+ * Nobody has a watchdog that looks at head: when the last dead slot is free, all
+ * that the dead owed must have been done, kicks included. */
+#include "protocol.pml"
+
+#ifndef ROUNDS_0
+#define ROUNDS_0 1
+#endif
+#ifndef ROUNDS_1
+#define ROUNDS_1 1
+#endif
+#ifndef ROUNDS_2
+#define ROUNDS_2 1
+#endif
+#ifndef RECOVERERS
+#define RECOVERERS 1
+#endif
+
+#define AMONG(test) (test(0) || test(1) || test(2) || test(3) || test(4) || test(5) || test(6) || test(7))
+#define IS_PASSING(t) (tomb[t] == 2)
+#define IS_TOMB(t) (tomb[t] != 0)
+#define ANY_PASSING AMONG(IS_PASSING)
+#define ANY_TOMB AMONG(IS_TOMB)
+
+#define DIRTY(d) (life[d] == DEAD && (held[d] != 0 || pending[d]))
+#if N > 2
+#define ANY_DIRTY (DIRTY(0) || DIRTY(1) || DIRTY(2))
+#else
+#define ANY_DIRTY (DIRTY(0) || DIRTY(1))
+#endif
+
+/* Complete what a leaver or recoverer may have left half done: it died between its tombstone and its look
+ * at head, or between a new head and the kick.  For elimination the tombstone that stands hides the rest. */
+inline serve_cell()
+{
+#ifndef BREAK_D1_HALF_DONE
+    STEP(slow = 1);
+#ifndef BREAK_K2_RECOVERER
+    STEP(heavy()); /* [K2] */
+#endif
+#endif
+    STEP(h = head);
+    serve(h)
+}
+
+/* plk_leave_for: ticket t is a dead vCPU's.  The fence and the look at head are made once more by
+ * serve_cell; in the program plk_look_after_head buries without it. */
+inline bury(t)
+{
+    if
+    :: atomic { head <= t -> skip };
+        STEP(if
+             :: tomb[t] == 0 ->
+                 assert(possessor[t] == 0 || life[possessor[t] - 1] == DEAD); /* no live ticket is eliminated */
+                 tomb[t] = 1
+             :: else
+             fi);
+        STEP(slow = 1);
+#ifndef BREAK_K2_RECOVERER
+        STEP(heavy()); /* [K2] */
+#endif
+        if
+        :: atomic { head >= t -> h = t }; serve(h)
+        :: atomic { head < t -> skip }
+        OR_DIE
+        fi
+    :: atomic { head > t -> h = t };
+#ifndef BREAK_K2_LEFTOVER
+        serve(h) /* a recoverer may have died when it had put up a tombstone too late */
+#endif
+    OR_DIE
+    fi
+}
+
+/* The claims of all slots, one slot at a time (slots.pml: how one is read). */
+inline read_slots()
+{
+    i = 0;
+    do
+    :: atomic { i < N && inconclusive == 0 -> skip };
+        STEP(if
+             :: pending[i] && ticket[i] != NONE -> claimed = claimed | (1 << ticket[i])
+             :: pending[i] && ticket[i] == NONE && life[i] == ALIVE -> inconclusive = 1
+             :: else
+             fi;
+             i++)
+    :: atomic { i == N || inconclusive -> i = 0; break }
+    od
+}
+
+inline read_owner()
+{
+    STEP(if :: owner_tag != 0 -> claimed = claimed | (1 << owner_ticket) :: else fi)
+}
+
+/* [D1] A vCPU died around its xadd: tickets that nobody claims belong to the dead. */
+inline eliminate()
+{
+    do
+    :: true ->
+        STEP(version_moved = 0; claimed = 0; inconclusive = 0);
+        STEP(bound = tail);
+#ifdef BREAK_D1_OWNER_FIRST
+        read_owner();
+#endif
+        read_slots();
+#ifndef BREAK_D1_OWNER_FIRST
+        read_owner();
+#endif
+        i = 0;
+        do
+        :: i < bound ->
+            STEP(if :: tomb[i] != 0 -> claimed = claimed | (1 << i) :: else fi; i++)
+        :: else -> i = 0; break
+        od;
+#ifndef BREAK_D1_SECOND_LOOK
+        read_slots();
+#endif
+#ifndef BREAK_D1_VERSION
+        if
+        :: atomic { version_moved == 0 || inconclusive -> break }
+        :: atomic { version_moved && !inconclusive -> skip }
+        OR_DIE
+        fi
+#else
+        break
+#endif
+    od;
+    STEP(i = head);
+    do
+    :: atomic { inconclusive == 0 && i < bound && !(claimed & (1 << i)) -> t = i; i++ }; bury(t)
+    :: atomic { inconclusive == 0 && i < bound && (claimed & (1 << i)) -> i++ }
+    :: atomic { inconclusive || i >= bound -> i = 0; t = 0; break }
+    od
+}
+
+/* [D2] D may hold the lock, or have died on its way out of it. */
+inline sweep()
+{
+    if
+    :: atomic { owner_tag == d + 1 && owner_ticket == head -> t = owner_ticket };
+#ifndef BREAK_D2_FLAG
+        STEP(owner_died = 1);
+#endif
+#ifndef BREAK_D2_SLOW
+        STEP(slow = 1); /* [S1] D may have died in settle, when it had taken the flag down */
+#endif
+        STEP(cas_head(t));
+        t = 0
+    :: atomic { owner_tag == d + 1 && owner_ticket != head -> skip }
+    :: atomic { owner_tag != d + 1 -> skip }
+    OR_DIE
+    fi;
+    STEP(h = head);
+    serve(h)
+}
+
+/* Tombstones that dead passers have marked. */
+inline finish_passing()
+{
+    do
+    :: atomic { ANY_PASSING ->
+            t = 0;
+            do
+            :: tomb[t] == 2 -> break
+            :: else -> t++
+            od };
+        STEP(cas_head(t));
+        STEP(if :: tomb[t] == 2 -> tomb[t] = 0; version_moved = 1 :: else fi);
+        STEP(h = head);
+        serve(h)
+    :: atomic { !ANY_PASSING -> t = 0; break }
+    OR_DIE
+    od
+}
+
+/* [D3] last of all: until here the next recoverer finds D dirty and does everything again. */
+inline free_slot()
+{
+    STEP(held[d] = 0);
+    STEP(pending[d] = 0)
+}
+
+/* A live vCPU around its xadd: elimination has to wait for it. */
+#define IN_WINDOW(v) (life[v] == ALIVE && pending[v] && ticket[v] == NONE)
+#if N > 2
+#define ANY_IN_WINDOW (IN_WINDOW(0) || IN_WINDOW(1) || IN_WINDOW(2))
+#else
+#define ANY_IN_WINDOW (IN_WINDOW(0) || IN_WINDOW(1))
+#endif
+
+#ifdef BREAK_D3_GUARD
+#define UNGUARDED true
+#else
+#define UNGUARDED (guard == 0)
+#endif
+
+proctype recoverer(byte me)
+{
+    byte t, h, i, d, bound, was_held, was_ticket;
+    short claimed;
+    bit inconclusive, claims;
+
+end:
+    do
+    :: atomic { UNGUARDED && ANY_DIRTY && !(inconclusive && ANY_IN_WINDOW) ->
+            guard = 1;
+            inconclusive = 0;
+            d = 0;
+            do
+            :: DIRTY(d) -> break
+            :: else -> d++
+            od;
+            claims = pending[d]; /* D is dead: its slot stands still */
+            was_held = held[d];
+            was_ticket = ticket[d] };
+#ifdef BREAK_D3_FREE_FIRST
+        free_slot();
+#endif
+        if
+        :: claims && was_ticket != NONE -> t = was_ticket; bury(t)
+        :: claims && was_ticket == NONE ->
+            if
+#ifndef BREAK_D1_SERVED_AT_ONCE
+            :: atomic { owner_tag == d + 1 && owner_ticket == head && was_held == claims ->
+                    t = owner_ticket }; /* owner recorded, pending not yet cleared: it never got inside */
+                bury(t)
+            :: atomic { !(owner_tag == d + 1 && owner_ticket == head && was_held == claims) -> skip };
+                eliminate()
+            OR_DIE
+#else
+            :: eliminate()
+#endif
+            fi
+        :: else
+        fi;
+        if
+        :: claims -> serve_cell()
+        :: else
+        fi;
+        if
+        :: was_held > claims -> sweep()
+        :: else
+        fi;
+        finish_passing();
+        if
+        :: inconclusive == 0 -> free_slot()
+        :: else
+        fi;
+        t = 0; h = 0; d = 0; bound = 0; claimed = 0; claims = 0; was_held = 0; was_ticket = 0;
+        guard = 0
+    od;
+dead:
+    i = 0; d = 0; bound = 0; claimed = 0; claims = 0; was_held = 0; was_ticket = 0;
+    inconclusive = 0;
+    goto end
+}
+
+init
+{
+    atomic {
+        run vcpu(0, ROUNDS_0, GIVES_UP_0);
+        run vcpu(1, ROUNDS_1, GIVES_UP_1);
+#if N > 2
+        run vcpu(2, ROUNDS_2, GIVES_UP_2);
+#endif
+        run recoverer(N);
+#if RECOVERERS > 1
+        run recoverer(N);
+#endif
+    }
+    atomic {
+        ended == N && late == 0 && guard == 0 && !ANY_DIRTY ->
+        assert(head == tail && inside == 0);
+        assert(owner_died == corpse);
+        assert(!ANY_TOMB)
+    }
+}
