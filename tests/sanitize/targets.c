@@ -3,24 +3,20 @@
 #include "fuzz.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "hv/attach.h"
-#include "hv/barrier.h"
 #include "hv/directory.h"
 #include "hv/futex.h"
-#include "hv/guard.h"
 #include "hv/leave.h"
 #include "hv/recovery.h"
 #include "hv/reserve.h"
 #include "hv/vcpu.h"
 #include "hv/view.h"
+#include "hv/watch.h"
 #include "patch/choices.h"
 #include "slow/slow.h"
 
