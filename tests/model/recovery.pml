@@ -198,8 +198,7 @@ inline finish_passing()
 /* [D3] last of all: until here the next recoverer finds D dirty and does everything again. */
 inline free_slot()
 {
-    STEP(held[d] = 0);
-    STEP(pending[d] = 0)
+    STEP(held[d] = 0; pending[d] = 0) /* one word */
 }
 
 /* A live vCPU around its xadd: elimination has to wait for it. */
