@@ -28,6 +28,9 @@ stress: $(VENV)/.cli ## real processes fight over real locks; ARGS="--quick" for
 test: lint ## lint, type checks and all tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -p no:benchmark $(ARGS)
 
+torture: $(VENV)/.test ## kill a process at every instruction of the lock; ARGS="--json FILE"
+	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
+
 lint: $(VENV)/.test ## ruff, and mypy --strict on the package
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary

@@ -22,10 +22,12 @@ def relative(path: Path) -> str:
 
 
 ffibuilder = FFI()
-ffibuilder.cdef((HERE / "core.cdef").read_text() + (HERE / "probe" / "probe.cdef").read_text())
+ffibuilder.cdef(
+    "".join((HERE / name).read_text() for name in ("core.cdef", "probe/probe.cdef", "probe/chaos.cdef"))
+)
 ffibuilder.set_source(
     "pylocks._core",
-    '#include "core.h"\n#include "probe/probe.h"\n',
+    '#include "core.h"\n#include "probe/chaos.h"\n',
     sources=[relative(path) for layer in LAYERS for path in sorted((HERE / layer).glob("*.c"))],
     depends=[relative(path) for path in sorted(HERE.rglob("*.h"))],
     include_dirs=["csrc/include", "csrc"],

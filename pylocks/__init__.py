@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# _lock first: it says so where pylocks can't be used, before others fail in ways of their own.
+from pylocks import _lock as _lock
 from pylocks import errors
 from pylocks.domain import Domain
 from pylocks.errors import *  # noqa: F403

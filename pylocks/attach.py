@@ -78,10 +78,10 @@ def named(
         opened = segment.Named(name, mode, create)
         try:
             done = _alone(opened, name, request) if opened.alone else _joined(opened, name, request, known)
-        except BaseException:
+        except BaseException as error:
             if opened.alone and (opened.made or opened.unfinished()):
                 opened.unlink()  # made just now and for nothing; whoever waits for it starts over
-            raise
+            raise segment.placed(error, opened.where) from None
         finally:
             os.close(opened.fd)
         if done is not None:

@@ -34,10 +34,6 @@ __all__ = [
 ]
 
 
-CORRUPT = 1007
-"""PLK_E_CORRUPT of csrc/hv/attach.h, beyond the range of errno."""
-
-
 class PylocksError(Exception):
     """Base of all errors that pylocks raises of its own accord."""
 
@@ -161,6 +157,6 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
             f"{where}: the domain's mutex has been held for seconds by a process that is stopped or "
             "debugged; let that one go on, or kill it"
         )
-    if code == CORRUPT:
-        return CorruptDomainError(f"{where}: the domain's own mutex has been written over")
+    if code == errno.ENOTRECOVERABLE:
+        return CorruptDomainError(f"{where}: the domain's mutex was overwritten; remove the domain")
     return OSError(code, f"{os.strerror(code)}: {where}")

@@ -98,6 +98,8 @@ def refusal(code: int, raw: CData, where: str) -> Exception:
             f"{where}: its mutex has been held for seconds by a process that is stopped or debugged; "
             "let that one go on, or kill it"
         )
+    if code == errno.ENOTRECOVERABLE:
+        return errors.CorruptDomainError(f"{where}: its mutex was overwritten; remove it")
     if code == errno.ENOSPC:
         return errors.DomainFullError(
             f"no memory is left for {where}: free some in /dev/shm or raise its limit"
@@ -174,8 +176,17 @@ def attach_fd(fd: int, where: str) -> tuple[CData, Found]:
 def not_opened(where: str, error: Exception) -> OSError:
     """An error that says which segment could not be opened."""
     code = error.errno if isinstance(error, OSError) and error.errno else errno.EMFILE
+    if isinstance(error, posix_ipc.ExistentialError):
+        code = errno.ENOENT  # no /dev/shm
     advice = "; close some descriptors or raise the limit (ulimit -n)" if code == errno.EMFILE else ""
     return OSError(code, f"{where} can't be opened: {os.strerror(code)}{advice}")
+
+
+def placed(error: BaseException, where: str) -> BaseException:
+    """The error, or one like it that says which segment the system call was about."""
+    if type(error).__module__ == errors.__name__ or not isinstance(error, OSError) or where in str(error):
+        return error
+    return OSError(error.errno, f"{where} can't be used: {error.strerror}")
 
 
 def open_anonymous() -> int:
@@ -223,9 +234,9 @@ class Named:
                 self.alone = self._lock(deadline)
                 if os.fstat(self.fd).st_nlink > 0:
                     return
-            except BaseException:
+            except BaseException as error:
                 os.close(self.fd)
-                raise
+                raise placed(error, self.where) from None
             os.close(self.fd)  # unlinked, or given up by its creator, while we waited
 
     def _open(self) -> int:
@@ -253,7 +264,11 @@ class Named:
             try:
                 return int(posix_ipc.SharedMemory(self.path, posix_ipc.O_CREX, mode=self.mode).fd)
             except posix_ipc.ExistentialError:
-                continue  # somebody was quicker
+                if not os.path.isdir(SHM):
+                    raise errors.DomainError(
+                        f"{self.where} can't be made: there is no {SHM} here; mount a tmpfs there"
+                    ) from None
+                # else somebody was quicker
 
     def _not_opened(self, error: Exception) -> Exception:
         """What it means that shm_open failed; posix_ipc does not always say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import hygiene
 from support.wait import until
 
 SHM = Path("/dev/shm")
@@ -48,6 +50,24 @@ def leaves_nothing_behind() -> Iterator[None]:
     yield
     until(lambda: not _children() - before, "the test's processes to end", 10)
     until(lambda: not _anonymous_segments(), "anonymous segments to lose their names", 10)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_same_before_and_after(request: pytest.FixtureRequest) -> Iterator[None]:
+    """/dev/shm and this process's descriptors; and the resource tracker finds nothing to clean up."""
+    failures = request.session.testsfailed
+    with hygiene.heard_tracker() as said:
+        before = hygiene.Belongings.now()
+        yield
+        complaints = hygiene.dismiss_helpers(said)
+        for item in request.session.items:  # the last test's arguments are still there
+            if isinstance(item, pytest.Function) and item.funcargs and request.node in item.listchain():
+                item.funcargs.clear()
+        gc.collect()
+        if request.session.testsfailed == failures:  # else the traceback keeps things alive
+            complaints += before.changes()
+        if complaints:
+            pytest.fail(f"{request.module.__name__} left something behind:\n{complaints}", pytrace=False)
 
 
 @pytest.fixture

@@ -247,9 +247,9 @@ def system_calls(code: str, **settings: str) -> list[tuple[int, dict[str, int]]]
 
 
 COMMANDS = """
-import json, sys
+import json, os, sys
 import pylocks, pylocks.segment, stepping
-pylocks.segment.TOMBSTONES = 32  # recovery looks at all of them, instruction by instruction
+pylocks.segment.TOMBSTONES = int(os.environ["STAGE_TOMBSTONES"])
 domain = pylocks.Domain(sys.argv[1])
 def bind(name):
     return stepping.bind(domain.address, domain.lock(name).index)

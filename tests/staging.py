@@ -5,6 +5,7 @@ The fixture that makes them is in stage_fixtures.py, a plugin of the tests that 
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -32,21 +33,34 @@ class Stage:
         watchdog_ns: int = WATCHDOG_NS,
         **settings: str,
     ) -> None:
-        self.name = f"schedule.{secrets.token_hex(6)}"
+        self.name = f"schedule.{os.getpid()}-{secrets.token_hex(6)}"
         self.path = Path(f"/dev/shm/pylocks.{self.name}")
         self.parties: list[Party] = []
+        self._traced, self._watchdog_ns = traced, watchdog_ns
+        self._make = lambda: Party(extension, self.name, cpu, **settings)
+        # Recovery looks at all of them, instruction by instruction.
+        settings["STAGE_TOMBSTONES"] = "32" if traced else "8192"
         try:
             for _ in range(parties):
-                self.parties.append(Party(extension, self.name, cpu, **settings))
+                self.parties.append(self._make())
             self.words = Words(self.path, self.parties[0].ask("stepping.layout()"))
             for party in self.parties:
-                party.define(f"from pylocks._core import lib; lib.plk_watchdog_set({watchdog_ns})")
-                assert party.ask('(bind("x"), domain.lock("x").index)') == [0, CELL]
-                if traced:
-                    party.trace(self.words)
+                self._prepare(party)
         except BaseException:
             self.close()
             raise
+
+    def _prepare(self, party: Party) -> None:
+        party.define(f"from pylocks._core import lib; lib.plk_watchdog_set({self._watchdog_ns})")
+        assert party.ask('(bind("x"), domain.lock("x").index)') == [0, CELL]
+        if self._traced:
+            party.trace(self.words)
+
+    def add_party(self) -> Party:
+        """One more process."""
+        self.parties.append(self._make())
+        self._prepare(self.parties[-1])
+        return self.parties[-1]
 
     def close(self) -> None:
         for party in self.parties:

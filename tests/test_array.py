@@ -173,6 +173,9 @@ def test_elements_are_locks_of_their_own(kind: str, packed: bool) -> None:
         second.call(tasks.release_at, 2)
         assert [lock.locked() for lock in array] == [True, True, False, True, True, True]
         assert array.acquire(4, timeout=0.01) is False
+        for puppet, rest in ((first, (0, 4)), (second, (1, 3, 5))):
+            for i in rest:
+                puppet.call(tasks.release_at, i)
 
 
 @PACKED

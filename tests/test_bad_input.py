@@ -203,6 +203,12 @@ def test_a_guard_of_another_kind(create: bool, name: str) -> None:
     refused(errors.CorruptDomainError, name, create=create)
 
 
+def _guard_of_another_kind(path: Path, domain: pylocks.Domain) -> None:
+    at, _ = header.place("guard")
+    kind_at = next(i for i in range(16) if header.read(path).guard[i] & 0x90 == 0x90)
+    header.poke(path, at + 4 * kind_at, (32 | 16 | 128).to_bytes(4, "little"))  # priority-inheriting, too
+
+
 # What a living segment's own words may turn into while it is used.
 SCRIBBLES: dict[str, Callable[[Path, pylocks.Domain], Any]] = {
     "entry names a cell that is none": lambda path, domain: header.poke(
@@ -215,6 +221,9 @@ SCRIBBLES: dict[str, Callable[[Path, pylocks.Domain], Any]] = {
     "vcpus_next": lambda path, domain: header.write(path, 2**32 - 1, "vcpus_next"),
     "cells_next": lambda path, domain: header.write(path, 2**32 - 1, "cells_next"),
     "cells_free": lambda path, domain: header.write(path, 2**32 - 1, "cells_free"),
+    "cells_next goes back": lambda path, domain: header.write(path, 0, "cells_next"),
+    "guard of another kind": _guard_of_another_kind,
+    "guard that can not be recovered": lambda path, domain: header.write(path, 0x7FFFFFFE, "guard", 2),
     "geometry": lambda path, domain: header.write(path, 2**32 - 1, "geometry.cells"),
     "owner is no vCPU": lambda path, domain: header.poke(
         path, header.cell_at(path, 0) + header.Cell.owner.offset, b"\xff\xff" + bytes(6)
@@ -234,6 +243,7 @@ def test_a_segment_scribbled_over_while_in_use(
     domain = pylocks.Domain(name, vcpus=8, locks=8)
     lock = domain.lock("orders")
     lock.acquire()
+    sound = segment_path(name).read_bytes()
     scribble(segment_path(name), domain)
 
     def use_everything() -> list[str]:
@@ -259,13 +269,15 @@ def test_a_segment_scribbled_over_while_in_use(
             try:
                 use()
                 outcomes.append("")
-            except pylocks.PylocksError as error:
+            except (pylocks.PylocksError, pylocks.OwnerDiedWarning) as error:
                 outcomes.append(f"{type(error).__name__}: {error}")
         return outcomes
 
     outcomes = in_child(use_everything)
     said = [each for each in outcomes if "Corrupt" in each]
     assert all(name in each for each in said)
+    header.poke(segment_path(name), 0, sound)
+    lock.release()
 
 
 @pytest.mark.parametrize(
@@ -276,6 +288,10 @@ def test_a_segment_scribbled_over_while_in_use(
         ("entry with a long name", lambda domain: domain.locks()),
         ("cells_next", lambda domain: domain.lock("new")),
         ("cells_next", lambda domain: pylocks.TicketLock(domain=domain)),
+        ("cells_next goes back", lambda domain: pylocks.TicketLock(domain=domain)),
+        ("guard of another kind", lambda domain: domain.lock("new")),
+        ("guard of another kind", lambda domain: domain.recover()),
+        ("guard that can not be recovered", lambda domain: pylocks.TicketLock(domain=domain)),
         ("owner is no vCPU", lambda domain: domain.locks()[0].owner),
     ],
 )
@@ -283,7 +299,11 @@ def test_an_index_that_points_nowhere_is_reported(
     scribble: str, use: Callable[[pylocks.Domain], Any], name: str
 ) -> None:
     domain = pylocks.Domain(name)
-    domain.lock("orders").acquire()
+    lock = domain.lock("orders")
+    lock.acquire()
+    sound = segment_path(name).read_bytes()
     SCRIBBLES[scribble](segment_path(name), domain)
     with pytest.raises(pylocks.CorruptDomainError, match=name):
         use(domain)
+    header.poke(segment_path(name), 0, sound)
+    lock.release()

@@ -198,6 +198,30 @@ print(domain.locks()[0].name)
 """
 )
 
+COUNTS_THAT_LIE = (
+    FILL
+    + """
+import pathlib
+from support import header
+path = pathlib.Path(SHM + "/pylocks.one")
+domain = pylocks.Domain("one")
+lock = domain.lock("orders")
+lock.acquire()
+fill()
+for field in ("entries_next", "vcpus_next", "cells_next"):
+    now = getattr(header.read(path), field)
+    header.write(path, 9999 if field == "cells_next" else 4096, field)
+    show(domain.locks)
+    show(lambda: domain.lock(field))
+    show(domain.recover)
+    print(len(domain.vcpus()), lock.owner.alive, domain.stats().waits)
+    header.write(path, now, field)
+lock.release()
+show(domain.recover)
+print(domain.locks()[0].name)
+"""
+)
+
 MOUNT = 'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
 
 
@@ -223,6 +247,15 @@ def test_no_memory_for_what_is_used_next() -> None:
     """An error when a page is first needed; never SIGBUS when it is touched."""
     shown = in_private_shm(USE).check().splitlines()
     assert shown == [*["full"] * 4, "() () 0 ()", *["full"] * 3, "False None 0 0", *["made"] * 3]
+
+
+def test_no_memory_for_what_a_count_claims_to_be_there() -> None:
+    """Counts that were overwritten lead nobody to pages that were never reserved."""
+    shown = in_private_shm(COUNTS_THAT_LIE).check().splitlines()
+    assert shown[:4] == ["full", "full", "made", "1 True 0"]
+    assert shown[4:8] == ["made", "made", "full", "1 True 0"]
+    assert shown[8:11] == ["made", "full", "made"]
+    assert shown[-2:] == ["made", "orders"]
 
 
 def test_no_memory_while_the_mess_of_the_dead_is_cleaned_up() -> None:

@@ -142,6 +142,50 @@ def test_one_that_died_before_its_xadd_leaves_nothing(stage: Staging) -> None:
     idle(s)
 
 
+def test_a_ticket_that_is_served_at_once_is_nobody_elses(stage: Staging) -> None:
+    """[D1] It is never noted in the slot; the owner record is all that tells, and comes soon."""
+    s = stage(3)
+    corpse = Corpse(s)
+    arriving, looker = s.parties
+
+    def conclude() -> None:
+        assert looker.end() == 0
+        assert arriving.end() == 0
+        cell = s.words.read(CELL)
+        assert cell["head"] == cell["tail"] - 1, "eliminated"
+        assert s.words.tombs() == 0
+        assert arriving.ask("stepping.unlock(0)") == 0
+        buried(s, corpse)
+
+    explored = explore(
+        s.words, TOMBS, looker, "look(0)", arriving, "take(0)",
+        lambda: corpse.dies_at_its_xadd(drawn=False), conclude,
+        slots={slot_of(s, arriving)}, sample=SAMPLE,
+    )  # fmt: skip
+    assert len(explored) >= SAMPLE // 2
+
+
+@pytest.mark.parametrize("torn", ["aside", "going aside", "coming back"])
+def test_a_wait_that_was_put_aside_is_recovered_too(stage: Staging, torn: str) -> None:
+    """[D1] Killed in a signal handler during a wait, or between the stores that lead there or back."""
+    s = stage(3)
+    corpse = Corpse(s)
+    holder, watcher = s.parties
+    take(holder, 0)
+    ticket = corpse.draw()
+    outer = s.words.vcpu(corpse.index, "outer")
+    s.words.put64(outer, LOCK)
+    s.words.put64(outer + 8, ticket)
+    corpse.lie(depth=1, pending=0 if torn == "aside" else LOCK, ticket=ticket)
+    take(watcher)
+    assert watcher.ask("stepping.watch(0)") == 0
+    assert corpse.buried
+    assert holder.ask("stepping.unlock(0)") == 0
+    turn_and_release(watcher)
+    assert not s.words.read(CELL)["flags"] & OWNER_DIED
+    idle(s)
+
+
 def test_an_orphan_overlooked_is_found_by_who_waits_behind_it(stage: Staging) -> None:
     """[D1] A ticket that came to nobody, with no dead slot left to tell of it."""
     s = stage(3)
@@ -183,6 +227,33 @@ def test_whoever_enters_next_hears_of_the_death(stage: Staging) -> None:
         s.words, TOMBS, watcher, "watch(0)", following, "turn(0)", prepare, conclude, sample=SAMPLE
     )
     assert len(schedules) >= SAMPLE // 2
+
+
+def test_a_release_is_never_taken_for_a_death(stage: Staging) -> None:
+    """[D2] The holder lets go, and gives back its slot, while a waiter looks who is inside."""
+    s = stage(2)
+    holder, watcher = s.parties
+
+    def prepare() -> None:
+        take(holder, 0)
+        take(watcher)
+        s.words.put64(s.words.layout["header.looked_ns"], 0)
+
+    def conclude() -> None:
+        assert holder.end() == 0
+        assert watcher.end() == 0
+        assert not s.words.read(CELL)["flags"] & OWNER_DIED
+        turn_and_release(watcher)
+        idle(s)
+
+    for first, do_first, second, do_second in (
+        (watcher, "watch(0)", holder, "unlock(0)"),
+        (holder, "unlock(0)", watcher, "watch(0)"),
+    ):
+        explore(
+            s.words, QUEUE, first, do_first, second, do_second, prepare, conclude,
+            sample=SAMPLE,
+        )  # fmt: skip
 
 
 def test_a_holder_that_died_at_clearing_slow_strands_nobody(stage: Staging) -> None:

@@ -24,7 +24,7 @@ from pylocks.ops import slow_paths
 from pylocks.stress import results, summary, units
 from pylocks.stress.crew import Crew
 from pylocks.stress.row import Plan
-from pylocks.stress.shared import KINDS, Area, bucket, bucket_floor, now
+from pylocks.stress.shared import CHAOS_KINDS, KINDS, Area, bucket, bucket_floor, now
 from pylocks.stress.subjects import environment, subjects
 
 COMMAND = [sys.executable, "-m", "pylocks"]
@@ -183,6 +183,33 @@ def test_a_row_that_can_not_run_is_a_failure_with_its_reason(tmp_path: Path) -> 
     assert result["violations_by_kind"] == {"row_failed": 1}
     assert "PYLOCKS_PATCH" in result["rows"][0]["findings"][0]["text"]
     assert "PYLOCKS_PATCH" in done.stdout
+
+
+STUCK = """
+import sys
+from pylocks.stress import runner
+runner.SILENCE = 1.0
+runner.ROW = '''
+import sys, time
+sys.path[:] = sys.argv[1:]
+from pylocks.stress import {module} as row
+row.tell = lambda message: time.sleep(100)
+sys.exit(row.main())
+'''
+from pylocks.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_row_that_gets_stuck_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "o.json"
+    options = ["stress", "--slow-path", "futex", "--processes", "2", "--json", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, *options], capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    (finding,) = json.loads(path.read_text())["rows"][0]["findings"]
+    assert "in _fight" in finding["text"] and finding["text"].endswith("got stuck and was killed")
 
 
 def test_json_on_standard_output_is_alone_there() -> None:
@@ -676,7 +703,8 @@ def test_every_violation_is_explained_in_the_report() -> None:
 
     explained = ", ".join(kind for kind, _ in CHECKS).split(", ")
     found_later = [results.LOST_UPDATE, results.LOST_WAITER, results.WORKER_DIED, results.ROW_FAILED]
-    assert sorted(explained) == sorted([*KINDS, *found_later])
+    ordinary = [kind for kind in KINDS if kind not in CHAOS_KINDS]  # the report is not for chaos
+    assert sorted(explained) == sorted([*ordinary, *found_later])
 
 
 def test_work_is_counted_in_turns_so_that_it_lasts() -> None:

@@ -77,7 +77,8 @@ static int is_main_thread(void) { return main_thread_known >= 0; }
 void plk_forget_main_thread(void) { main_thread_known = 1; }
 
 /* This thread's first use of the domain: registration may wait for the domain's
- * mutex, so not under the GIL.  NULL: exception set. */
+ * mutex, so not under the GIL.  A signal that came meanwhile is handled here, while
+ * there is no ticket; its handler may fork or close the domain.  NULL: exception set. */
 struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
 {
     struct plk_seat *seat;
@@ -85,13 +86,18 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
 
     if (main_thread_known == 0 && learn_main_thread() != 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    rc = plk_first_use(lock->domain, &seat);
-    Py_END_ALLOW_THREADS
-    if (rc == 0)
-        return seat;
-    plk_raise(rc, domain, lock);
-    return NULL;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        rc = plk_first_use(lock->domain, &seat);
+        Py_END_ALLOW_THREADS
+        if (rc != 0) {
+            plk_raise(rc, domain, lock);
+            return NULL;
+        }
+        if (PyErr_CheckSignals() != 0)
+            return NULL;
+    } while ((seat = plk_seat_of(lock->domain)) == NULL);
+    return seat;
 }
 
 /* ----------------------------------------------------------------- waiting */

@@ -64,9 +64,13 @@ static PyObject *lock_locked(LockObject *self, PyObject *unused)
         return NULL;
     head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
     if (PLK_LOAD(&self->lock.cell->tail) != head && seat == NULL) {
-        seat = plk_first_seat(&self->lock, self->domain);
-        if (seat == NULL)
-            PyErr_Clear(); /* no slot to be had: no look at others' either */
+        int rc;
+
+        Py_BEGIN_ALLOW_THREADS
+        rc = plk_first_use(self->lock.domain, &seat);
+        Py_END_ALLOW_THREADS
+        if (rc != 0)
+            seat = NULL; /* no slot to be had: no look at others' either */
     }
     if (PLK_LOAD(&self->lock.cell->tail) != head && seat != NULL) {
         plk_look_after(&self->lock, seat); /* its owner may be dead */
@@ -187,7 +191,8 @@ static PyMethodDef lock_methods[] = {
      "Give the lock to the next in line.  Raises NotOwnerError if this thread does not\n"
      "hold it."},
     {"locked", METHOD(lock_locked), METH_NOARGS,
-     "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to."},
+     "locked($self, /)\n--\n\nTrue if somebody holds the lock or is about to.\n\n"
+     "A thread that finds it so is registered, as by acquire(), and recovers an owner that has died."},
     {"mark_consistent", METHOD(lock_mark_consistent), METH_NOARGS,
      "mark_consistent($self, /)\n--\n\n"
      "What the lock protects is in order again after a holder died; owner_died is False from\n"

@@ -12,13 +12,26 @@
 
 PLK_MODULE("pylocks._lock");
 
+/* Each interpreter would have Domain objects of its own for the segments of one process, and a thread
+ * that changes interpreters would wait for itself without being told.  The slot below refuses
+ * interpreters that ask for it; those with the main one's GIL need this. */
+static int refuse_subinterpreter(void)
+{
+    if (PyInterpreterState_Get() == PyInterpreterState_Main())
+        return 0;
+    PyErr_SetString(PyExc_ImportError,
+                    "pylocks does not support loading in subinterpreters: a thread's place in a queue "
+                    "belongs to its process; import it in the main interpreter");
+    return -1;
+}
+
 static int module_exec(PyObject *module)
 {
     PyType_Spec *specs[] = {&plk_lock_spec, &plk_array_spec, &plk_within_spec};
     static int at_fork;
     size_t i;
 
-    if (plk_register_python() != 0)
+    if (refuse_subinterpreter() != 0 || plk_register_python() != 0)
         return -1;
     if (!at_fork && pthread_atfork(NULL, NULL, plk_forget_main_thread) != 0) {
         PyErr_NoMemory();

@@ -9,7 +9,6 @@
 
 #include <time.h>
 
-#include "hv/attach.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
 
@@ -43,8 +42,8 @@ static int plk_guard_inherit(struct plk_segment *s, int rc)
         if (rc != 0)
             plk_guard_unlock(s);
     }
-    /* Neither comes of anything that a holder does, at whatever instruction it dies. */
-    return rc == EINVAL || rc == ENOTRECOVERABLE ? -PLK_E_CORRUPT : -rc;
+    /* Neither of the two comes of what a holder does, at whatever instruction it dies. */
+    return rc == EINVAL ? -ENOTRECOVERABLE : -rc;
 }
 
 int plk_guard_lock(struct plk_segment *s)
@@ -52,7 +51,7 @@ int plk_guard_lock(struct plk_segment *s)
     struct timespec until;
 
     if (!plk_robust_sound(&s->header->guard.mutex))
-        return -PLK_E_CORRUPT;
+        return -ENOTRECOVERABLE;
     clock_gettime(CLOCK_REALTIME, &until); /* the clock that this call goes by */
     until.tv_sec += PLK_GUARD_PATIENCE_S;
     return plk_guard_inherit(s, pthread_mutex_timedlock(&s->header->guard.mutex, &until));
@@ -61,7 +60,7 @@ int plk_guard_lock(struct plk_segment *s)
 int plk_guard_trylock(struct plk_segment *s)
 {
     if (!plk_robust_sound(&s->header->guard.mutex))
-        return -PLK_E_CORRUPT;
+        return -ENOTRECOVERABLE;
     return plk_guard_inherit(s, pthread_mutex_trylock(&s->header->guard.mutex));
 }
 

@@ -10,7 +10,7 @@
 #define PLK_GUARD_PATIENCE_S 10
 
 /* 0 or a negative errno; -ETIMEDOUT: its holder does not get on with it;
- * -PLK_E_CORRUPT: it was written over.  A predecessor that died inside is cleaned up
+ * -ENOTRECOVERABLE: it was written over.  A predecessor that died inside is cleaned up
  * after. */
 int plk_guard_lock(struct plk_segment *s);
 /* The same without waiting; -EBUSY. */

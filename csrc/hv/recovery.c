@@ -56,6 +56,7 @@
 #include "hv/recovery.h"
 
 #include <sched.h>
+#include <stdlib.h>
 
 #include "hv/barrier.h"
 #include "hv/guard.h"
@@ -304,35 +305,36 @@ static int plk_recover_claims(struct plk_segment *s, uint32_t index, int *owns)
 
 uint32_t plk_recover_dead(struct plk_segment *s)
 {
-    /* Who dies from now on is left to the next look. */
-    struct plk_set dead = {.count = 0}, owners = {.count = 0}, open = {.count = 0};
-    uint32_t used = plk_slots(s), recovered = 0, i;
+    enum { DEAD, OWNERS, OPEN, SETS };
+    struct plk_set *sets;
+    uint32_t used = plk_slots(s), recovered = 0, first, i;
     int owns, swept;
 
-    for (i = 0; i < used; i++) {
-        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
-            plk_set_add(&dead, i);
-    }
-    if (dead.count == 0)
+    for (first = 0; first < used && !plk_vcpu_dirty(plk_vcpu_at(s, first)); first++)
+        ;
+    if (first == used || (sets = calloc(SETS, sizeof(*sets))) == NULL) /* too large for small stacks */
         return 0;
-    for (i = 0; i < used; i++) {
-        if (!plk_set_has(&dead, i))
+    for (i = first; i < used; i++) { /* who dies from now on is left to the next look */
+        if (plk_vcpu_dirty(plk_vcpu_at(s, i)))
+            plk_set_add(&sets[DEAD], i);
+    }
+    for (i = first; i < used; i++) {
+        if (!plk_set_has(&sets[DEAD], i))
             continue;
         if (plk_recover_claims(s, i, &owns) != 0)
-            plk_set_add(&open, i);
+            plk_set_add(&sets[OPEN], i);
         if (owns)
-            plk_set_add(&owners, i);
+            plk_set_add(&sets[OWNERS], i);
     }
-    swept = owners.count == 0 || plk_recover_held(s, &owners) == 0;
-    if (PLK_LOAD(&s->header->tombs_live) != 0) {
-        for (i = 0; !plk_set_has(&dead, i); i++)
-            ;
-        plk_finish_passings(s, plk_vcpu_at(s, i));
-    }
-    for (i = 0; i < used; i++) {
-        if (plk_set_has(&dead, i) && !plk_set_has(&open, i) && (swept || !plk_set_has(&owners, i)))
+    swept = sets[OWNERS].count == 0 || plk_recover_held(s, &sets[OWNERS]) == 0;
+    if (PLK_LOAD(&s->header->tombs_live) != 0)
+        plk_finish_passings(s, plk_vcpu_at(s, first));
+    for (i = first; i < used; i++) {
+        if (plk_set_has(&sets[DEAD], i) && !plk_set_has(&sets[OPEN], i) &&
+            (swept || !plk_set_has(&sets[OWNERS], i)))
             recovered += plk_recover_slot(plk_vcpu_at(s, i), s) == 0;
     }
+    free(sets);
     return recovered;
 }
 

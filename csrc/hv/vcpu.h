@@ -8,7 +8,8 @@
 struct plk_seat *plk_thread_seats(void);
 
 /* 0; -EUSERS: every slot is taken by a living thread; -ENOSPC: no memory left
- * for the slot; -ENOMEM; -ESHUTDOWN: the domain was closed in this process. */
+ * for the slot; -ENOMEM; -ETIMEDOUT, -ENOTRECOVERABLE: of plk_guard_lock;
+ * -ESHUTDOWN: the domain was closed in this process. */
 int plk_enroll(struct plk_domain *domain, struct plk_seat **seat);
 
 /* This thread's seat, closed domain or not; NULL: it has none. */

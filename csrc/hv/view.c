@@ -88,6 +88,21 @@ int plk_cell_view(struct plk_segment *s, uint32_t index, struct plk_cell_view *v
     return 0;
 }
 
+void plk_residue(uint64_t domain, struct plk_residue *residue)
+{
+    const struct plk_segment *s = plk_segment_of((struct plk_domain *)(uintptr_t)domain);
+    const struct plk_header *h = s->header;
+    uint32_t i, word;
+
+    *residue = (struct plk_residue){.tombs_live = PLK_LOAD(&h->tombs_live)};
+    for (i = 0; i < s->geometry.tombs; i++)
+        residue->tombs += PLK_LOAD(&plk_tombs(s)[i]) != 0;
+    for (i = 0; i < s->geometry.channels; i++)
+        residue->parked += PLK_PARKED(PLK_LOAD(&plk_channels(s)[i].parked));
+    word = PLK_LOAD((const uint32_t *)(const void *)(h->guard.bytes + PLK_LIFE_WORD));
+    residue->guard_tid = (int32_t)(word & FUTEX_TID_MASK);
+}
+
 uint64_t plk_segment_address(struct plk_segment *s) { return (uint64_t)(uintptr_t)&s->face; }
 
 int plk_segment_fd(struct plk_segment *s) { return s->fd; }

@@ -18,6 +18,14 @@ struct plk_cell_view {
     uint32_t owner_vcpu, owned, slow, flags, generation;
 };
 
+/* What should be nothing once nobody uses the domain. */
+struct plk_residue {
+    uint32_t tombs;      /* tombstones standing */
+    uint32_t tombs_live; /* what their count says */
+    uint32_t parked;     /* sum over all event channels */
+    int32_t guard_tid;   /* thread that has the domain mutex; 0: none */
+};
+
 uint32_t plk_event_count(void);
 const char *plk_event_name(uint32_t event);    /* NULL past the end */
 const char *plk_event_meaning(uint32_t event);
@@ -25,6 +33,8 @@ const char *plk_event_meaning(uint32_t event);
 uint32_t plk_vcpus_used(struct plk_segment *s); /* slots below it have been used */
 int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *view);
 int plk_cell_view(struct plk_segment *s, uint32_t index, struct plk_cell_view *view);
+
+void plk_residue(uint64_t domain, struct plk_residue *residue); /* domain: as plk_segment_address */
 
 uint64_t plk_segment_address(struct plk_segment *s); /* of its struct plk_domain */
 int plk_segment_fd(struct plk_segment *s);

@@ -31,15 +31,27 @@ static int plk_anybody_dirty(struct plk_segment *s)
     return 0;
 }
 
-/* Nobody is inside as far as the record tells: it is of another ticket, or of a slot
- * that is nobody's. */
-static int plk_nobody_inside(const struct plk_segment *s, const struct plk_cell *cell)
+enum plk_inside {
+    PLK_INSIDE_NOBODY,   /* the record is of another ticket */
+    PLK_INSIDE_SOMEBODY, /* it is of head's, and of a slot that is somebody's */
+    PLK_INSIDE_GHOST,    /* of head's, and of a slot that is nobody's */
+};
+
+/* What one look at the owner record, the slot that it names, and head tells; *head:
+ * which it was.  Only in this order, and each once: else a living owner could come, or
+ * release and leave its slot, in between. */
+static enum plk_inside plk_who_is_inside(const struct plk_segment *s, const struct plk_cell *cell,
+                                         uint64_t *head)
 {
     uint64_t owner = PLK_LOAD_ACQUIRE(&cell->owner);
     uint32_t index = PLK_OWNER_VCPU(owner);
+    int online = index < plk_slots(s) &&
+                 PLK_LOAD_ACQUIRE(&plk_vcpu_at(s, index)->state) == PLK_VCPU_ONLINE;
 
-    return !PLK_OWNER_VALID(owner, PLK_LOAD_ACQUIRE(&cell->head)) || index >= plk_slots(s) ||
-           PLK_LOAD_ACQUIRE(&plk_vcpu_at(s, index)->state) != PLK_VCPU_ONLINE;
+    *head = PLK_LOAD_ACQUIRE(&cell->head);
+    if (!PLK_OWNER_VALID(owner, *head))
+        return PLK_INSIDE_NOBODY;
+    return online ? PLK_INSIDE_SOMEBODY : PLK_INSIDE_GHOST;
 }
 
 /* Head is a ticket that nobody has entered with: somebody's that is about to, or
@@ -47,11 +59,14 @@ static int plk_nobody_inside(const struct plk_segment *s, const struct plk_cell 
 static void plk_look_after_head(struct plk_segment *s, struct plk_wait *w)
 {
     struct plk_cell *cell = w->lock->cell;
-    uint64_t owner = PLK_LOAD_ACQUIRE(&cell->owner), head = PLK_LOAD_ACQUIRE(&cell->head), ticket;
+    uint64_t head, ticket;
+    enum plk_inside inside = plk_who_is_inside(s, cell, &head);
 
-    if (head >= PLK_LOAD_ACQUIRE(&cell->tail) || !plk_nobody_inside(s, cell))
+    if (inside == PLK_INSIDE_SOMEBODY || head >= PLK_LOAD_ACQUIRE(&cell->tail))
         return;
-    if (PLK_OWNER_VALID(owner, head)) { /* no recovery leaves this behind; if it is there, it is a death */
+    /* No recovery leaves a ghost behind, and no living thread is one: a slot comes free
+     * only when its thread holds nothing.  If there is one, somebody wrote it there. */
+    if (inside == PLK_INSIDE_GHOST) {
         __atomic_fetch_or(&cell->flags, PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST); /* [D2] */
         plk_release_for(s, w->seat->vcpu, cell, w->lock->id, head);
         return;
@@ -82,8 +97,10 @@ static int plk_head_lapsed(struct plk_segment *s, const struct plk_wait *w)
 static void plk_look_for_dead(struct plk_segment *s, struct plk_wait *w, int due)
 {
     int lapsed = due && plk_head_lapsed(s, w);
+    uint64_t head;
 
-    if (!lapsed && !(due && plk_anybody_dirty(s)) && !plk_nobody_inside(s, w->lock->cell))
+    if (!lapsed && !(due && plk_anybody_dirty(s)) &&
+        plk_who_is_inside(s, w->lock->cell, &head) == PLK_INSIDE_SOMEBODY)
         return;
     if (plk_guard_trylock(s) != 0)
         return; /* who has it recovers, or will be done soon; or died, and the next look gets it */
@@ -115,9 +132,11 @@ void plk_watch(struct plk_wait *w)
     int waits = w->ticket != PLK_NO_TICKET, sleeps = waits && s->face.protocol != PLK_NATIVE;
     int due;
 
-    if (head == w->ticket || (!waits && plk_holder_lives(s, cell, head)))
+    if (head == w->ticket)
         return;
     due = plk_look_due(s);
+    if (!waits && !due && plk_holder_lives(s, cell, head))
+        return;
     if (due || sleeps) /* its own queue a sleeper looks after in any case, as it looks so rarely */
         plk_look_for_dead(s, w, due);
     head = PLK_LOAD_ACQUIRE(&cell->head);

@@ -80,7 +80,7 @@ uint64_t plk_probe_now(void)
 /* A chain of multiplications, each waiting for the one before: its length is the
  * same in every process, touches no memory, and can't be folded away.  Counted in
  * turns, not by the clock, so that a preempted section is not cut short. */
-static void work(uint64_t loops)
+void plk_probe_work(uint64_t loops)
 {
     uint64_t x = loops;
 
@@ -94,7 +94,7 @@ uint64_t plk_probe_time_work(uint64_t loops)
 {
     uint64_t start = plk_probe_now();
 
-    work(loops);
+    plk_probe_work(loops);
     return plk_probe_now() - start;
 }
 
@@ -142,7 +142,7 @@ int64_t plk_probe_outside(struct plk_probe_control *c, struct plk_probe_worker *
     uint64_t pause = next_random(&w->rng), choice = next_random(&w->rng);
 
     STORE(&w->phase, PLK_PROBE_OUTSIDE);
-    work(c->outside_loops - c->outside_loops / 2 + below(pause, c->outside_loops + 1));
+    plk_probe_work(c->outside_loops - c->outside_loops / 2 + below(pause, c->outside_loops + 1));
     if (LOAD(&c->stop) != 0 ||
         (c->limit != 0 && __atomic_fetch_add(&c->issued, 1, __ATOMIC_RELAXED) >= c->limit)) {
         STORE(&w->phase, PLK_PROBE_DONE);
@@ -177,13 +177,46 @@ static void check_words(struct plk_probe_control *c, struct plk_probe_worker *w,
     }
 }
 
+void plk_probe_check_line(struct plk_probe_control *c, struct plk_probe_worker *w,
+                          struct plk_probe_lock *l)
+{
+    check_words(c, w, l, LOAD(&l->words[0]));
+}
+
+uint64_t plk_probe_stamp(const struct plk_probe_worker *w)
+{
+    return (w->number + 1) << PLK_PROBE_STAMP_BITS | (w->acquisitions + 1);
+}
+
+void plk_probe_write(struct plk_probe_control *c, struct plk_probe_worker *w, struct plk_probe_lock *l,
+                     uint64_t stamp)
+{
+    uint64_t part = c->cs_loops / PLK_PROBE_WORDS;
+
+    for (int i = 0; i < PLK_PROBE_WORDS; i++) {
+        STORE(&l->words[i], stamp);
+        plk_probe_work(part);
+    }
+    plk_probe_work(c->cs_loops % PLK_PROBE_WORDS);
+    check_words(c, w, l, stamp);
+}
+
+void plk_probe_count(struct plk_probe_worker *w, uint64_t now, uint64_t waited)
+{
+    w->waits[plk_probe_bucket(waited)]++;
+    w->wait_sum += waited;
+    if (waited > w->wait_max)
+        w->wait_max = waited;
+    w->last_at = now;
+    STORE(&w->acquisitions, w->acquisitions + 1);
+}
+
 void plk_probe_inside(struct plk_probe_control *c, struct plk_probe_worker *w, uint64_t ticket)
 {
     struct plk_probe_lock *l = plk_probe_lock_at(c, w->lock);
     uint64_t opened = LOAD(&c->opened), last = LOAD(&l->last_ticket), now = plk_probe_now();
     uint64_t waited = now - (w->waiting_since > opened ? w->waiting_since : opened);
-    uint64_t stamp = (w->number + 1) << PLK_PROBE_STAMP_BITS | (w->acquisitions + 1);
-    uint64_t part = c->cs_loops / PLK_PROBE_WORDS, counted, others;
+    uint64_t counted, others;
 
     if (LOAD(&c->closed) != 0)
         return;
@@ -197,22 +230,12 @@ void plk_probe_inside(struct plk_probe_control *c, struct plk_probe_worker *w, u
         STORE(&l->last_ticket, ticket);
     }
     counted = LOAD(&l->counter);
-    check_words(c, w, l, LOAD(&l->words[0]));
-    for (int i = 0; i < PLK_PROBE_WORDS; i++) {
-        STORE(&l->words[i], stamp);
-        work(part);
-    }
-    work(c->cs_loops % PLK_PROBE_WORDS);
-    check_words(c, w, l, stamp);
+    plk_probe_check_line(c, w, l);
+    plk_probe_write(c, w, l, plk_probe_stamp(w));
     STORE(&l->counter, counted + 1);
     __atomic_fetch_sub(&l->occupants, 1, __ATOMIC_RELAXED);
 
-    w->waits[plk_probe_bucket(waited)]++;
-    w->wait_sum += waited;
-    if (waited > w->wait_max)
-        w->wait_max = waited;
-    w->last_at = now;
-    STORE(&w->acquisitions, w->acquisitions + 1);
+    plk_probe_count(w, now, waited);
     __atomic_store_n(&w->phase, PLK_PROBE_RELEASING, __ATOMIC_RELEASE);
 }
 

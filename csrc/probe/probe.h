@@ -50,13 +50,22 @@
 #define PLK_PROBE_TOP_BITS 40
 #define PLK_PROBE_BUCKETS ((PLK_PROBE_TOP_BITS - PLK_PROBE_SUB_BITS + 1) << PLK_PROBE_SUB_BITS)
 
-/* X(name, what was found): violations that a worker finds by itself. */
+/* X(name, what was found): violations that a worker finds by itself; the last
+ * ones only under chaos, which is explained in probe/chaos.h. */
 #define PLK_PROBE_VIOLATIONS(X)                                               \
     X(occupied, "another process was inside the critical section")            \
     X(torn_write, "the guarded line held somebody else's writes")             \
     X(ticket_order, "the ticket was not the one after the last one served")   \
     X(acquire_error, "acquire raised an exception")                           \
-    X(release_error, "release raised an exception")
+    X(release_error, "release raised an exception")                           \
+    X(silent_death, "the holder before was killed inside, and owner_died was not set") \
+    X(forgotten_death, "owner_died was gone before anybody had called mark_consistent") \
+    X(lost_increment, "an earlier holder's increment of the counter was lost") \
+    X(unwarned, "owner_died was set, and acquire gave no OwnerDiedWarning")    \
+    X(false_warning, "acquire gave an OwnerDiedWarning, and owner_died was not set") \
+    X(still_inconsistent, "owner_died was set after mark_consistent")          \
+    X(early_timeout, "an acquire with a timeout gave up before its time")
+#define PLK_PROBE_CHAOS_ONLY PLK_PROBE_silent_death /* the first of those */
 
 enum plk_probe_violation {
 #define X(name, what) PLK_PROBE_##name,
@@ -153,6 +162,20 @@ void plk_probe_violated(struct plk_probe_control *c, struct plk_probe_worker *w,
 /* Name and explanation of a violation; NULL: no such kind. */
 const char *plk_probe_violation_name(int kind);
 const char *plk_probe_violation_text(int kind);
+
+/* The critical section's writes, between two looks at the line: with work
+ * between, leave `stamp` in every word.  A violation is counted against w. */
+void plk_probe_write(struct plk_probe_control *c, struct plk_probe_worker *w, struct plk_probe_lock *l,
+                     uint64_t stamp);
+/* Whether all words of the line are alike; if not, a violation. */
+void plk_probe_check_line(struct plk_probe_control *c, struct plk_probe_worker *w,
+                          struct plk_probe_lock *l);
+/* The stamp of the worker's next acquisition. */
+uint64_t plk_probe_stamp(const struct plk_probe_worker *w);
+/* Count an acquisition that was granted at `now` after so long. */
+void plk_probe_count(struct plk_probe_worker *w, uint64_t now, uint64_t waited);
+/* Work as long as `loops` turns take. */
+void plk_probe_work(uint64_t loops);
 
 /* The bucket of a wait, and the first ns that a bucket counts. */
 uint32_t plk_probe_bucket(uint64_t ns);

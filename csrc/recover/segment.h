@@ -3,7 +3,18 @@
  * The lowest layer: every part of the core below the fast path sees a domain
  * through it.  Geometry is this process's own copy, validated at attach; no
  * size or offset is read from the segment again, and every index that is goes
- * through one of the functions below. */
+ * through one of the functions below.
+ *
+ * What is written over while it is used leads to errors and wrong answers, but
+ * nobody reads or writes outside the segment, and no loop depends on it for its
+ * end: tests/sanitize tries.  Beyond that, no check helps against somebody who can
+ * write to the segment and means harm:
+ *
+ *   a waiter whose queue was overwritten may wait for ever, as long as its caller lets it;
+ *   who shortens the file of a named domain makes others fault (anonymous ones are sealed);
+ *   the links inside a robust mutex that is held are followed by the C library (hv/robust.h).
+ *
+ * Hence mode 0600: a segment is for processes that could as well debug each other. */
 #ifndef PLK_RECOVER_SEGMENT_H
 #define PLK_RECOVER_SEGMENT_H
 

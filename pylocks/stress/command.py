@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import options as opts
 from . import progress, runner, table
+from .chaos import table as chaos
 
 PASS, FAIL, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -20,7 +21,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "stress",
         help="let processes fight over locks, and verify while they do",
         description="Processes fight over locks while mutual exclusion, ticket order and the absence of "
-        "lost waiters are verified. Exit status: 0 pass, 1 violation, 2 usage, 130 interrupted.",
+        "lost waiters are verified. Exit status: 0 pass, 1 violation, 2 usage, 130 interrupted. "
+        "With --chaos, processes are killed, stopped and interrupted meanwhile.",
     )
     opts.add_arguments(parser)
     parser.set_defaults(run=lambda given: main(parser, given))
@@ -35,7 +37,8 @@ def main(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     shown = progress.choose(planned, options.seconds, options.acquisitions, wanted=options.progress)
     result = runner.run(options, shown)
     # JSON on standard output is for programs, and has it to itself.
-    table.show(result, sys.stderr if options.json == "-" else sys.stdout)
+    show = chaos.show if options.chaos else table.show
+    show(result, sys.stderr if options.json == "-" else sys.stdout)
     if options.json == "-":
         json.dump(result, sys.stdout)
         print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import secrets
 from collections.abc import Callable
@@ -17,9 +18,18 @@ from . import units
 from .subjects import PEER, Subject, subjects
 
 OVERCOMMIT = (1.0, 2.0, 4.0, 8.0)
+LOCKS = 1
 SECONDS = 2.5  #: a row
+CS_NS = OUTSIDE_NS = 2000
+
+#: With --chaos.
+CHAOS_PROCESSES, CHAOS_LOCKS, CHAOS_SECONDS = 16, 1000, 60.0
+CHAOS_NS = 100_000  #: under a lock, and between
+CHAOS_KILLS_PER_S = 8
+CHAOS_SLOW_PATHS = ("futex",)
 QUICK_SECONDS = 0.5
 MAX_PROCESSES = min(4096, int(lib.PLK_MAX_VCPUS) - 8)
+MAX_KILLS = 1_000_000
 MAX_LOCKS = min(65536, int(lib.PLK_MAX_CELLS))
 
 
@@ -37,6 +47,8 @@ class Options:
     outside_ns: int
     seed: int
     quick: bool
+    chaos: bool
+    kills: int  #: at least so many; 0 without chaos
     json: str | None
     html: str | None
     png: str | None
@@ -56,7 +68,9 @@ class Options:
         """A command line that runs the same again: same rows, same seed."""
         cpus = len(os.sched_getaffinity(0))
         words = ["pylocks stress", f"--slow-path {','.join(self.slow_paths)}"]
-        if all(processes_for(factor, cpus) == processes for factor, processes in self.loads):
+        if self.chaos:
+            words += ["--chaos", f"--processes {self.loads[0][1]}", f"--kills {self.kills}"]
+        elif all(processes_for(factor, cpus) == processes for factor, processes in self.loads):
             words.append(f"--overcommit {','.join(f'{factor:g}' for factor, _ in self.loads)}")
         else:
             words.append(f"--processes {self.loads[0][1]}")
@@ -87,18 +101,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument(
         "--overcommit",
         type=_list(_factor, "an overcommit factor"),
-        default=OVERCOMMIT,
         metavar="LIST",
         help="processes as multiples of the CPUs we may use (default: 1,2,4,8)",
     )
     many.add_argument(
         "--processes", type=_whole(1, MAX_PROCESSES), metavar="N", help="so many processes instead"
     )
-    load.add_argument("--locks", type=_whole(1, MAX_LOCKS), default=1, metavar="K", help="locks (default: 1)")
-    load.add_argument("--cs", type=_duration, default=2000, metavar="NS", help="work under the lock (2us)")
-    load.add_argument(
-        "--outside", type=_duration, default=2000, metavar="NS", help="work between, varied by half (2us)"
-    )
+    load.add_argument("--locks", type=_whole(1, MAX_LOCKS), metavar="K", help=f"locks (default: {LOCKS})")
+    load.add_argument("--cs", type=_duration, metavar="NS", help="work under the lock (2us)")
+    load.add_argument("--outside", type=_duration, metavar="NS", help="work between, varied by half (2us)")
     load.add_argument("--seconds", type=_seconds, metavar="S", help=f"length of a row (default: {SECONDS:g})")
     load.add_argument(
         "--acquisitions",
@@ -111,11 +122,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument(
         "--seed", type=_whole(0, 2**64 - 1), metavar="N", help="for lock choices and outside work (random)"
     )
+    storm = parser.add_argument_group(
+        "chaos",
+        "Processes are killed and replaced, stopped and continued, time out and get Ctrl-C while they are "
+        "verified, and what the killed leave behind must be recovered and reported. Defaults become "
+        f"--processes {CHAOS_PROCESSES} --locks {CHAOS_LOCKS} --seconds {CHAOS_SECONDS:g} "
+        f"--cs {CHAOS_NS // 1000}us --outside {CHAOS_NS // 1000}us --slow-path {','.join(CHAOS_SLOW_PATHS)}. "
+        "The seed decides what happens to whom, in which order and after which pauses, and which locks each "
+        "process asks for, how, and how long it waits. In the midst of what a signal lands is the machine's "
+        "timing: the same seed makes the same decisions, not the same instants.",
+    )
+    storm.add_argument("--chaos", action="store_true", help="do so")
+    storm.add_argument(
+        "--kills",
+        type=_whole(0, MAX_KILLS),
+        metavar="N",
+        help=f"at least so many; a row lasts until then (default: {CHAOS_KILLS_PER_S} a second)",
+    )
     what = parser.add_argument_group("locks")
     what.add_argument(
         "--slow-path",
         type=_list(lambda text: _choice(text, known), "a slow path"),
-        default=tuple(name for name, subject in known.items() if subject.sound),
         metavar="LIST",
         help=f"which to run, of {kinds} (default: all that are not broken)",
     )
@@ -131,13 +158,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
     """Options from parsed arguments; exits with status 2 and a message on what can't be done."""
+    if given.chaos:
+        _check_chaos(parser, given)
+    elif given.kills is not None:
+        parser.error("--kills is for --chaos")
     if given.quick and (given.seconds is not None or given.acquisitions is not None):
         parser.error("--quick sets the length of a row: leave out --seconds and --acquisitions")
     cpus = len(os.sched_getaffinity(0))
-    if given.processes is not None:
-        loads: tuple[tuple[float, int], ...] = ((given.processes / cpus, given.processes),)
+    number = given.processes or (CHAOS_PROCESSES if given.chaos else None)
+    if number is not None:
+        loads: tuple[tuple[float, int], ...] = ((number / cpus, number),)
     else:
-        loads = tuple((factor, processes_for(factor, cpus)) for factor in given.overcommit)
+        factors = given.overcommit or OVERCOMMIT
+        loads = tuple((factor, processes_for(factor, cpus)) for factor in factors)
     most = max(processes for _, processes in loads)
     if most > MAX_PROCESSES:
         parser.error(f"--overcommit asks for {most} processes; at most {MAX_PROCESSES} are possible")
@@ -145,25 +178,49 @@ def from_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -
     if given.quick:
         seconds = QUICK_SECONDS
     elif seconds is None and given.acquisitions is None:
-        seconds = SECONDS
+        seconds = CHAOS_SECONDS if given.chaos else SECONDS
     for option in ("json", "html", "png"):
         _check_writable(parser, option, getattr(given, option))
     return Options(
-        slow_paths=given.slow_path,
+        slow_paths=given.slow_path or _default_slow_paths(given.chaos),
         loads=loads,
-        locks=given.locks,
+        locks=given.locks or (CHAOS_LOCKS if given.chaos else LOCKS),
         policy=given.policy,
         seconds=seconds,
         acquisitions=given.acquisitions,
-        cs_ns=given.cs,
-        outside_ns=given.outside,
+        cs_ns=_or(given.cs, CHAOS_NS if given.chaos else CS_NS),
+        outside_ns=_or(given.outside, CHAOS_NS if given.chaos else OUTSIDE_NS),
         seed=secrets.randbits(32) if given.seed is None else given.seed,
         quick=given.quick,
+        chaos=given.chaos,
+        kills=_or(given.kills, math.ceil(CHAOS_KILLS_PER_S * (seconds or 0))) if given.chaos else 0,
         json=given.json,
         html=given.html,
         png=given.png,
         progress=not given.no_progress,
     )
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
+
+
+def _default_slow_paths(chaos: bool) -> tuple[str, ...]:
+    if chaos:
+        return CHAOS_SLOW_PATHS
+    return tuple(name for name, subject in subjects().items() if subject.sound)
+
+
+def _check_chaos(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Refuse what has no meaning while processes are killed."""
+    for option in ("overcommit", "acquisitions", "quick", "html", "png"):
+        if getattr(given, option):
+            instead = {"overcommit": "use --processes", "html": "use --json", "png": "use --json"}
+            parser.error(f"--{option} has no meaning with --chaos; {instead.get(option, 'use --seconds')}")
+    if PEER in (given.slow_path or ()):
+        parser.error(
+            f"--slow-path {PEER}: multiprocessing.Lock stays locked for ever when its holder is killed"
+        )
 
 
 def _check_writable(parser: argparse.ArgumentParser, option: str, name: str | None) -> None:

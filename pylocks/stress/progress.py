@@ -28,8 +28,8 @@ class Progress:
     def begin(self, plan: Plan, subject: Subject) -> None:
         """A row starts."""
 
-    def update(self, elapsed: float, acquisitions: int) -> None:
-        """The row has run for so many seconds and made so many acquisitions."""
+    def update(self, elapsed: float, acquisitions: int, kills: int | None = None) -> None:
+        """The row has run for so many seconds, made so many acquisitions, and killed so many."""
 
     def end(self, row: Row) -> None:
         """The row is over."""
@@ -45,9 +45,10 @@ class Lines(Progress):
     def end(self, row: Row) -> None:
         self._done += 1
         trouble = f", {row['violations']} violations" if row["violations"] else ""
+        killed = f", {row['chaos']['kills']:,} kills" if "chaos" in row else ""
         print(
             f"[{self._done}/{self._rows}] {row['label']} at {units.factor(row['overcommit'])}, "
-            f"{row['processes']} processes: {units.count(row['acquisitions_per_s'])}/s{trouble}",
+            f"{row['processes']} processes: {units.count(row['acquisitions_per_s'])}/s{killed}{trouble}",
             file=sys.stderr,
             flush=True,
         )
@@ -90,17 +91,18 @@ class Bars(Progress):
         text = f"{subject.label} at {units.factor(plan.overcommit)}, {plan.processes} processes"
         self._bars.update(self._task, row=text, figures="starting")
 
-    def update(self, elapsed: float, acquisitions: int) -> None:
+    def update(self, elapsed: float, acquisitions: int, kills: int | None = None) -> None:
         shares = [0.0]
         if self._seconds is not None:
             shares.append(elapsed / self._seconds)
         if self._acquisitions is not None:
             shares.append(acquisitions / self._acquisitions)
         rate = f"{units.count(acquisitions / elapsed)}/s" if elapsed > 0 else ""
+        killed = f"{kills:,} kills  " if kills is not None else ""
         self._bars.update(
             self._task,
             completed=self._done + min(1.0, max(shares)),
-            figures=f"{units.count(acquisitions)} acquisitions  {rate}",
+            figures=f"{units.count(acquisitions)} acquisitions  {killed}{rate}",
         )
 
     def end(self, row: Row) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .results import LOST_UPDATE, LOST_WAITER, WORKER_DIED, Row, jain, waits_of
 from .shared import MEANING, Sample, stamp_text
@@ -48,7 +48,7 @@ def build(race: Race, before: Machine, after: Machine) -> Row:
         "acquisitions_per_s": sum(counts) / seconds,
         "jain": jain(counts),
         **waits_of(samples, unfinished),
-        **events(race),
+        **events(race.opened.domain),
         "cpu_seconds": cpu_seconds,
         "context_switches": {
             "voluntary": sum(end.voluntary for end in crew.ended.values()),
@@ -85,11 +85,11 @@ def per_process(race: Race, samples: list[Sample]) -> list[Row]:
     return rows
 
 
-def events(race: Race) -> Row:
+def events(domain: Any | None) -> Row:
     """What the domain's vCPUs counted; None for locks that have no domain."""
-    if race.opened.domain is None:
+    if domain is None:
         return {"parks": None, "kicks": None, "events": None}
-    stats = race.opened.domain.stats()
+    stats = domain.stats()
     counted = {name: getattr(stats, name) for name in stats.__dataclass_fields__}
     return {"parks": counted["parks"], "kicks": counted["kicks"], "events": counted}
 
@@ -101,16 +101,7 @@ def judge(race: Race, samples: list[Sample]) -> tuple[dict[str, int], list[Row]]
     for number, sample in enumerate(samples):
         for kind, times in sample.violations.items():
             found[kind] = found.get(kind, 0) + times
-        for first in sample.findings:
-            about: Row = {"kind": first.kind, "worker": number, "lock": first.lock}
-            if first.kind.endswith("_error"):
-                about["text"] = sample.message
-            elif first.kind == "torn_write":
-                whose = f"found {stamp_text(first.got)}; expected {stamp_text(first.expected)}"
-                about["text"] = f"{MEANING[first.kind]}: {whose}"
-            else:
-                about |= {"got": first.got, "expected": first.expected, "text": MEANING[first.kind]}
-            findings.append({**about, "at_s": (first.at - race.started) / 1e9})
+        findings += found_by(number, sample, race.started)
         end = race.crew.ended[number]
         if end.status != 0 and not end.killed:
             found[WORKER_DIED] = found.get(WORKER_DIED, 0) + 1
@@ -143,6 +134,22 @@ def judge(race: Race, samples: list[Sample]) -> tuple[dict[str, int], list[Row]]
             }
         )
     return found, findings
+
+
+def found_by(number: int, sample: Sample, started: int) -> list[Row]:
+    """What is known about the first violation of each kind that this worker found."""
+    findings = []
+    for first in sample.findings:
+        about: Row = {"kind": first.kind, "worker": number, "lock": first.lock}
+        if first.kind in ("acquire_error", "release_error"):
+            about["text"] = sample.message
+        elif first.kind == "torn_write":
+            whose = f"found {stamp_text(first.got)}; expected {stamp_text(first.expected)}"
+            about["text"] = f"{MEANING[first.kind]}: {whose}"
+        else:
+            about |= {"got": first.got, "expected": first.expected, "text": MEANING[first.kind]}
+        findings.append({**about, "at_s": (first.at - started) / 1e9})
+    return findings
 
 
 def lost_updates(race: Race, samples: list[Sample]) -> int:

@@ -104,6 +104,6 @@ def verdict(rows: Sequence[Row], planned: int) -> str:
     """``fail`` after any violation, ``incomplete`` if rows are missing or cut short, else ``pass``."""
     if tally(rows):
         return "fail"
-    if len(rows) < planned or any(row["ended"] == "interrupted" for row in rows):
+    if len(rows) < planned or any(row["ended"] in ("interrupted", "short") for row in rows):
         return "incomplete"
     return "pass"

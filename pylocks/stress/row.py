@@ -9,6 +9,7 @@ runner is gone, and so is the row.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import psutil
 
@@ -34,6 +35,16 @@ COLLAPSE_GRACE = 0.1  #: seconds after which a collapsed row's workers are kille
 STALL = 15.0  #: seconds without any progress after which a waiter is lost; others may keep the CPUs busy
 
 
+P = TypeVar("P", bound="Plan")
+
+
+class Runs(Protocol):
+    """A row that can be run."""
+
+    def run(self) -> dict[str, Any]:
+        """Run it and return its result; may raise RunnerGone."""
+
+
 class RunnerGone(Exception):
     """The process that started the row has died."""
 
@@ -42,6 +53,8 @@ class RunnerGone(Exception):
 class Plan:
     """What a row is asked to do."""
 
+    #: Of this package; its main() runs such a row.
+    module: ClassVar[str] = "row"
     parent: int  #: pid of the runner
     slow_path: str
     policy: str
@@ -61,7 +74,7 @@ class Plan:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, line: str) -> Plan:
+    def from_json(cls: type[P], line: str) -> P:
         """The inverse of to_json."""
         return cls(**json.loads(line))
 
@@ -123,7 +136,7 @@ class Race:
     def _until(self, reached: Callable[[], bool]) -> None:
         said = time.monotonic()
         while not reached() and self.ended != "interrupted":
-            if self._asked_to_stop(DRAIN_TICK):
+            if asked_to_stop(DRAIN_TICK):
                 self.ended = "interrupted"
             if time.monotonic() - said > TICK:
                 said = time.monotonic()
@@ -140,7 +153,7 @@ class Race:
             left = TICK if deadline is None else min(TICK, deadline - at)
             if left <= 0:
                 return
-            if self._asked_to_stop(left):
+            if asked_to_stop(left):
                 self.ended = "interrupted"
                 return
             moved = self._moved()
@@ -162,7 +175,7 @@ class Race:
                 break
             if not self._moved() and time.monotonic() - self._progressed > self._stall:
                 break
-            if self._asked_to_stop(DRAIN_TICK):
+            if asked_to_stop(DRAIN_TICK):
                 self.ended = "interrupted"
                 break
         self.crew.reap()
@@ -194,15 +207,6 @@ class Race:
             state["waiting_ticket"] = next((v.ticket for v in domain.vcpus() if v.pid == pid), None)
             state["waiters"] = lock.waiters
         return state
-
-    def _asked_to_stop(self, seconds: float) -> bool:
-        """Sleep so long, unless the runner speaks: then True."""
-        ready, _, _ = select.select([0], [], [], max(0.0, seconds))
-        if not ready:
-            return False
-        if os.read(0, 64) == b"":
-            raise RunnerGone
-        return True
 
 
 class Gate:
@@ -245,6 +249,16 @@ class Machine:
         return cls(time.monotonic(), busy, stolen)
 
 
+def asked_to_stop(seconds: float) -> bool:
+    """Sleep so long, unless the runner speaks: then True.  Raises RunnerGone."""
+    ready, _, _ = select.select([0], [], [], max(0.0, seconds))
+    if not ready:
+        return False
+    if os.read(0, 64) == b"":
+        raise RunnerGone
+    return True
+
+
 def tell(message: dict[str, Any]) -> None:
     """One line to the runner; raises RunnerGone if nobody reads it."""
     try:
@@ -256,15 +270,21 @@ def tell(message: dict[str, Any]) -> None:
 
 def main() -> int:
     """Entry point of the row process; returns its exit status."""
+    return serve(Plan, Race)
+
+
+def serve(kind: type[P], race: Callable[[P, Subject, Opened], Runs]) -> int:
+    """Read a plan of that kind, run the row that `race` makes of it, and tell its result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what Ctrl-C means
+    faulthandler.register(signal.SIGUSR1)  # and asks a process that is stuck where it is
     with open(0, "rb", buffering=0, closefd=False) as plans:
-        plan = Plan.from_json(plans.readline().decode())
+        plan = kind.from_json(plans.readline().decode())
     if lib.plk_probe_die_with(plan.parent) != 0:
         return 1
     subject = subjects()[plan.slow_path]
     opened = open_locks(subject, plan.locks, plan.processes, plan.policy)
     try:
-        tell({"row": Race(plan, subject, opened).run()})
+        tell({"row": race(plan, subject, opened).run()})
     except RunnerGone:
         return 1
     return 0

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from . import host
+from .chaos.plan import ChaosPlan
 from .options import Options
 from .progress import Progress
 from .results import ROW_FAILED, SCHEMA, Row, tally, verdict, warnings
@@ -25,9 +26,15 @@ from .shared import loops_per_ns
 from .subjects import Subject, environment
 
 #: The row's interpreter looks for modules where this one does, wherever we were started.
-ROW = "import sys; sys.path[:] = sys.argv[1:]; from pylocks.stress.row import main; sys.exit(main())"
+ROW = "import sys; sys.path[:] = sys.argv[1:]; from pylocks.stress.{module} import main; sys.exit(main())"
 SILENCE = 30.0  #: seconds without a line after which a row's process counts as stuck
+POLL = 0.1  #: seconds between two looks at a silent process
+LAST_WORDS = 2.0  #: seconds a stuck row's process has to say where it is
 FAREWELL = 10.0  #: seconds a row's process has to end after its last line
+
+
+class Silence(Exception):
+    """The process of a row lives and says nothing."""
 
 
 class Interrupts:
@@ -73,21 +80,7 @@ def run(options: Options, progress: Progress) -> dict[str, Any]:
     rows: list[Row] = []
     with Interrupts() as interrupts, progress:
         for subject, factor, processes in planned:
-            plan = Plan(
-                parent=os.getpid(),
-                slow_path=subject.name,
-                policy=options.policy,
-                overcommit=factor,
-                processes=processes,
-                locks=options.locks,
-                seconds=options.seconds,
-                acquisitions=options.acquisitions,
-                cs_ns=options.cs_ns,
-                outside_ns=options.outside_ns,
-                cs_loops=round(options.cs_ns * speed),
-                outside_loops=round(options.outside_ns * speed),
-                seed=options.seed,
-            )
+            plan = make_plan(options, subject, factor, processes, speed)
             progress.begin(plan, subject)
             row = run_row(plan, subject, progress, lambda: interrupts.asked)
             progress.end(row)
@@ -103,23 +96,45 @@ def run(options: Options, progress: Progress) -> dict[str, Any]:
     return result
 
 
+def make_plan(options: Options, subject: Subject, factor: float, processes: int, speed: float) -> Plan:
+    """What a row is asked to do; ``speed``: turns of work a nanosecond."""
+    common: dict[str, Any] = {
+        "parent": os.getpid(),
+        "slow_path": subject.name,
+        "policy": options.policy,
+        "overcommit": factor,
+        "processes": processes,
+        "locks": options.locks,
+        "seconds": options.seconds,
+        "acquisitions": options.acquisitions,
+        "cs_ns": options.cs_ns,
+        "outside_ns": options.outside_ns,
+        "cs_loops": round(options.cs_ns * speed),
+        "outside_loops": round(options.outside_ns * speed),
+        "seed": options.seed,
+    }
+    return ChaosPlan(**common, kills=options.kills) if options.chaos else Plan(**common)
+
+
 def run_row(plan: Plan, subject: Subject, progress: Progress, interrupted: Callable[[], bool]) -> Row:
     """Run one row in a fresh interpreter: ops are patched once in the life of a process."""
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
-            [sys.executable, "-c", ROW, *sys.path],
+            [sys.executable, "-c", ROW.format(module=plan.module), *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             env=environment(subject, os.environ),
             start_new_session=True,  # the terminal's Ctrl-C reaches us alone
         )
-        row = None
+        row, stuck = None, False
         try:
             row = _follow(process, plan, progress, interrupted)
             process.wait(FAREWELL)
-        except subprocess.TimeoutExpired:
-            pass
+        except (Silence, subprocess.TimeoutExpired):
+            process.send_signal(signal.SIGUSR1)  # it is to say where it is
+            time.sleep(LAST_WORDS)
+            stuck = True
         finally:
             # Its workers are told of its death by the kernel, and follow.
             process.kill()
@@ -129,7 +144,8 @@ def run_row(plan: Plan, subject: Subject, progress: Progress, interrupted: Calla
             return row
         complaints.seek(0)
         said = complaints.read().decode(errors="replace").strip()
-    return _failed(plan, subject, said or f"its process ended with status {process.returncode}")
+    how = "got stuck and was killed" if stuck else f"ended with status {process.returncode}"
+    return _failed(plan, subject, said if said and not stuck else f"{said}\nits process {how}".strip())
 
 
 def _follow(
@@ -159,19 +175,22 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
     """Each JSON line of the process; None now and then where it says nothing."""
     assert process.stdout is not None
     pending = b""
-    heard = time.monotonic()
-    while time.monotonic() - heard < SILENCE:
-        ready, _, _ = select.select([process.stdout], [], [], 0.1)
+    silent = 0.0
+    # Counted in our own waits: where nobody had the CPU for so long, nobody was silent.
+    while silent < SILENCE:
+        ready, _, _ = select.select([process.stdout], [], [], POLL)
         if not ready:
+            silent += POLL
             yield None
             continue
-        heard = time.monotonic()
+        silent = 0.0
         piece = os.read(process.stdout.fileno(), 65536)
         if not piece:
             return
         *lines, pending = (pending + piece).split(b"\n")
         for line in lines:
             yield json.loads(line)
+    raise Silence
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

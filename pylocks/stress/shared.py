@@ -53,6 +53,10 @@ class Sample:
     message: str  #: text of the worker's first exception
 
 
+#: Those that only chaos looks for.
+CHAOS_KINDS = KINDS[lib.PLK_PROBE_CHAOS_ONLY :]
+
+
 class Area:
     """The mapping of one row."""
 
@@ -70,18 +74,25 @@ class Area:
 
         Raises OSError if there is no memory, ValueError for too many workers or locks.
         """
-        size = lib.plk_probe_size(workers, locks)
-        if size == 0:
-            raise ValueError(f"no mapping for {workers} workers and {locks} locks")
-        self._map = mmap.mmap(-1, size)
-        self._view = ffi.from_buffer(self._map)
-        self.workers = workers
-        self.locks = locks
-        self.control: Any = ffi.cast("struct plk_probe_control *", self._view)
+        self._attach(-1, self._size(workers, locks))
         lib.plk_probe_init(self.control, workers, locks, seed)
+        self.workers, self.locks = workers, locks
         self.control.cs_loops = cs_loops
         self.control.outside_loops = outside_loops
         self.control.limit = limit
+
+    def _size(self, workers: int, locks: int) -> int:
+        """Bytes needed; ValueError."""
+        size = int(lib.plk_probe_size(workers, locks))
+        if size == 0:
+            raise ValueError(f"no mapping for {workers} workers and {locks} locks")
+        return size
+
+    def _attach(self, fd: int, size: int) -> None:
+        """Map a file, or with -1 fresh memory; OSError."""
+        self._map = mmap.mmap(fd, size)
+        self._view = ffi.from_buffer(self._map)
+        self.control: Any = ffi.cast("struct plk_probe_control *", self._view)
 
     def worker(self, number: int) -> Any:
         """The worker's area, for the probe's functions."""

@@ -21,7 +21,7 @@ def run(area: Area, number: int, locks: Sequence[Any], *, ticketed: bool, parent
     status = 1
     try:
         if lib.plk_probe_die_with(parent) == 0:
-            _silence()
+            silence()
             _fight(area, number, locks, ticketed)
             status = 0
     except BaseException as error:
@@ -31,7 +31,7 @@ def run(area: Area, number: int, locks: Sequence[Any], *, ticketed: bool, parent
         os._exit(status)
 
 
-def _silence() -> None:
+def silence() -> None:
     """Let go of the row process's pipes, so that their ends mean that process alone."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

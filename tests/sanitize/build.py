@@ -59,7 +59,12 @@ FUZZ = Program(
 )  # fmt: skip
 
 # Of fences the thread sanitizer knows nothing, about which GCC warns.
-TSAN = Program("tsan", ("tsan.c",), ("-fsanitize=thread", *NO_FENCE_WARNING), wrapped=("pthread_key_create",))
+TSAN = Program(
+    "tsan",
+    ("tsan.c",),
+    ("-fsanitize=thread", *NO_FENCE_WARNING),
+    core_only=("-Dpthread_key_create=core_key_create",),
+)
 
 SUPPRESSED = "race:plk_robust_init\n"
 """The C library initialises a life word by plain stores while others look whether it is locked; until
@@ -73,8 +78,13 @@ def tsan_environment() -> dict[str, str]:
     no order (detect_deadlocks).  Life words of dead threads are initialised again while they are locked
     (report_mutex_bugs).
     """
-    path = CACHE / "tsan.suppressions"
-    path.write_text(SUPPRESSED)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"tsan-{_digest(SUPPRESSED.encode())}.suppressions"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            draft = Path(scratch, path.name)
+            draft.write_text(SUPPRESSED)
+            draft.replace(path)
     options = f"halt_on_error=1:exitcode=66:detect_deadlocks=0:report_mutex_bugs=0:suppressions={path}"
     return os.environ | {"TSAN_OPTIONS": options}
 

@@ -95,6 +95,7 @@ void fail(const char *format, ...)
 {
     va_list arguments;
 
+    world.running = 0;
     fprintf(stderr, "\nfuzz: ");
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
@@ -205,8 +206,10 @@ static void vary(void)
 static void make_input(void)
 {
     size_t i, kept_size = 0;
-    const struct kept *k = kept_count != 0 && next_random() % 4 != 0 ? &kept[next_random() % kept_count] : NULL;
+    const struct kept *k = NULL;
 
+    if (kept_count != 0 && next_random() % 4 != 0)
+        k = &kept[next_random() % kept_count];
     input_size = 64 + next_random() % (FUZZ_INPUT_MAX - 63);
     if (k != NULL) {
         kept_size = k->size < input_size ? k->size : input_size;
@@ -316,6 +319,7 @@ int main(int argc, char **argv)
             keep();
     }
     alarm(0);
+    world.running = 0;
     seconds = seconds_now() - start;
     printf("%llu executions in %.1f s (%.0f/s), seed %llu: %u ways through the core, %u inputs kept\n",
            (unsigned long long)execution, seconds, (double)execution / seconds, (unsigned long long)seed,

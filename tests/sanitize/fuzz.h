@@ -71,6 +71,7 @@ struct world {
     struct plk_geometry geometry; /* as it was made: where things lie */
     uint64_t now;      /* CLOCK_MONOTONIC, ns */
     uint32_t pauses;   /* sleeps, yields and naps in this call */
+    int running;       /* an execution is under way */
     int hostile;       /* others write to the segment during calls */
     int enrolled;      /* this thread is a vCPU of it */
     uint32_t slot;     /* its index */

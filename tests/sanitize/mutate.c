@@ -85,6 +85,14 @@ static uint64_t a_life(uint64_t index)
     return words[below(8)];
 }
 
+static uint64_t a_pid(uint64_t index)
+{
+    const uint32_t pids[] = {(uint32_t)getpid(), 1, nonexistent_tid(), 0x7fffffff};
+
+    (void)index;
+    return pids[below(4)];
+}
+
 static uint64_t a_small_number(uint64_t index)
 {
     (void)index;
@@ -117,7 +125,8 @@ static const struct field living_fields[] = {
     FIELD(plk_header, cells_next, NULL), FIELD(plk_header, cells_free, NULL),
     FIELD(plk_header, vcpus_next, NULL), FIELD(plk_header, entries_next, NULL),
     FIELD(plk_header, tombs_live, NULL), FIELD(plk_header, tombs_version, NULL),
-    FIELD(plk_header, service_vcpu, NULL), {"guard word", offsetof(struct plk_header, guard) + PLK_LIFE_WORD, 4, a_life},
+    FIELD(plk_header, service_vcpu, NULL),
+    {"guard word", offsetof(struct plk_header, guard) + PLK_LIFE_WORD, 4, a_life},
     MUTEX(plk_header, guard.mutex),
 };
 static const struct field cell_fields[] = {
@@ -132,8 +141,9 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, state, a_small_number), FIELD(plk_vcpu, generation, NULL),
     FIELD(plk_vcpu, depth, a_small_number), FIELD(plk_vcpu, outer[0].cell, an_id),
     FIELD(plk_vcpu, outer[0].ticket, a_pending_ticket), FIELD(plk_vcpu, outer[6].cell, an_id),
-    FIELD(plk_vcpu, events[3], NULL), {"life word", offsetof(struct plk_vcpu, life) + PLK_LIFE_WORD, 4, a_life},
-    FIELD(plk_vcpu, pid, NULL), FIELD(plk_vcpu, tid, NULL), FIELD(plk_vcpu, burying, NULL),
+    FIELD(plk_vcpu, events[3], NULL),
+    {"life word", offsetof(struct plk_vcpu, life) + PLK_LIFE_WORD, 4, a_life},
+    FIELD(plk_vcpu, pid, a_pid), FIELD(plk_vcpu, tid, a_pid), FIELD(plk_vcpu, pid_ns, NULL), FIELD(plk_vcpu, burying, NULL),
     FIELD(plk_vcpu, shifts, NULL), MUTEX(plk_vcpu, life.mutex),
 };
 static const struct field entry_fields[] = {

@@ -11,6 +11,7 @@
 #include "hv/attach.h"
 #include "hv/directory.h"
 #include "hv/guard.h"
+#include "hv/identity.h"
 #include "recover/life.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
@@ -45,6 +46,7 @@ static struct plk_vcpu *other(struct plk_segment *s, uint32_t index, uint32_t li
     v->generation = 1;
     v->pid = v->tid = (int32_t)(life & FUTEX_TID_MASK);
     v->ticket = PLK_NO_TICKET;
+    v->pid_ns = plk_identify().pid_ns; /* where the kernel can be asked for such a thread */
     plk_robust_init(&v->life.mutex);
     memcpy(v->life.bytes + PLK_LIFE_WORD, &life, sizeof(life));
     return v;

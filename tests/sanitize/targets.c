@@ -25,7 +25,7 @@
 #include "slow/slow.h"
 
 /* X(function, errors that it may have besides success) */
-#define GUARD ETIMEDOUT, PLK_E_CORRUPT, EBADF
+#define GUARD ETIMEDOUT, ENOTRECOVERABLE, EBADF
 #define HEADER PLK_E_FOREIGN, PLK_E_UNFINISHED, PLK_E_TRUNCATED, PLK_E_ABI, PLK_E_BOOT, PLK_E_CORRUPT, EIO
 #define WAITS ETIMEDOUT, EDEADLK, EUSERS, ENOSPC, GUARD
 #define TARGETS(X)                                                  \
@@ -36,8 +36,8 @@
     X(cell_view, EINVAL, ENOSPC, EBADF)                             \
     X(name_at, ERANGE, ENOENT, PLK_E_CORRUPT, ENOSPC)               \
     X(name_find, ENOENT, ENAMETOOLONG, ENOSPC, PLK_E_CORRUPT)               \
-    X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, GUARD)     \
-    X(cell_new, EUSERS, ENOSPC, EINVAL, GUARD)                      \
+    X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD) \
+    X(cell_new, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD)       \
     X(cell_free, EBUSY, EINVAL, GUARD)                              \
     X(cell_bind, EINVAL, ENOSPC, EBADF)                             \
     X(enroll, EUSERS, ENOSPC, GUARD)                                \
@@ -103,7 +103,7 @@ int targets_report(int demand)
                (unsigned long long)good[t]);
         for (i = 0; i < ERRORS_MAX && targets[t].errors[i] != 0; i++)
             printf("%s %s %llu", i == 0 ? ";" : ",",
-                   targets[t].errors[i] > 1000 ? "refusal" : strerrorname_np(targets[t].errors[i]),
+                   targets[t].errors[i] > 1000 ? "refusal" : strerror(targets[t].errors[i]),
                    (unsigned long long)errors[t][i]);
         printf("\n");
         missed |= good[t] == 0;
@@ -183,7 +183,8 @@ static void look_for_a_name(enum target target)
 {
     uint32_t length;
     const char *name = shape_name(below(7), &length);
-    int64_t cell = result(target, plk_name_find(segment, name, one_in(16) ? 0 : length, target == T_name_create));
+    uint32_t said = one_in(16) ? 0 : length;
+    int64_t cell = result(target, plk_name_find(segment, name, said, target == T_name_create));
 
     if (cell >= (int64_t)segment->geometry.cells)
         fail("a name means cell %lld", (long long)cell);

@@ -44,12 +44,12 @@ static uint64_t unprotected;
 static int plant, stop, died;
 
 /* The sanitizer is done with a thread in the last round of its destructors, in which the
- * core still takes a mutex.  So that round is run at the end of the one before. */
+ * core still takes a mutex.  So that round is run at the end of the one before.  This is
+ * what the core calls for pthread_key_create. */
+int core_key_create(pthread_key_t *key, void (*destructor)(void *));
+
 static void (*core_destructor)(void *);
 static pthread_key_t core_key;
-
-int __real_pthread_key_create(pthread_key_t *key, void (*destructor)(void *));
-int __wrap_pthread_key_create(pthread_key_t *key, void (*destructor)(void *));
 
 static void destroy(void *arg)
 {
@@ -62,12 +62,12 @@ static void destroy(void *arg)
     }
 }
 
-int __wrap_pthread_key_create(pthread_key_t *key, void (*destructor)(void *))
+int core_key_create(pthread_key_t *key, void (*destructor)(void *))
 {
     int rc;
 
     core_destructor = destructor;
-    rc = __real_pthread_key_create(key, destroy);
+    rc = pthread_key_create(key, destroy);
     core_key = *key;
     return rc;
 }
@@ -261,6 +261,14 @@ static void check(void)
     }
 }
 
+static pthread_t start(uint64_t seed)
+{
+    pthread_t thread;
+
+    must(pthread_create(&thread, NULL, work, (void *)(uintptr_t)seed) == 0, "no thread");
+    return thread;
+}
+
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
@@ -273,10 +281,10 @@ int main(int argc, char **argv)
     set_up(argv[1]);
     end = plk_now() + (uint64_t)(strtod(argv[2], NULL) * 1e9);
     for (i = 0; i < THREADS; i++)
-        must(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(seed + started++)) == 0, "no thread");
+        threads[i] = start(seed + started++);
     for (i = 0; plk_now() < end; i = (i + 1) % THREADS) {
         pthread_join(threads[i], NULL);
-        must(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(seed + started++)) == 0, "no thread");
+        threads[i] = start(seed + started++);
     }
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     for (i = 0; i < THREADS; i++)

@@ -53,6 +53,7 @@ int __real_clock_gettime(clockid_t clock, struct timespec *ts);
 int __real_pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until);
 int __real_pthread_mutex_trylock(pthread_mutex_t *mutex);
 int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __real_sched_yield(void);
 FILE *__real_fopen(const char *path, const char *mode);
 
 void world_start(void)
@@ -85,6 +86,7 @@ void world_load(const struct shape *shape)
     world.now = 1000000000ull;
     world.enrolled = world.guarded = world.hostile = 0;
     world.fault = FAULT_NONE;
+    world.running = 1;
     world_call(UINT64_MAX, NULL);
 }
 
@@ -113,7 +115,8 @@ static void poison_gaps(void)
 /* The pages of [offset, offset + size) have memory: the core may use them. */
 static void has_memory(uint64_t offset, uint64_t size)
 {
-    uint64_t from = offset & ~(uint64_t)(PLK_PAGE - 1), to = (offset + size + PLK_PAGE - 1) & ~(uint64_t)(PLK_PAGE - 1);
+    uint64_t from = offset / PLK_PAGE * PLK_PAGE;
+    uint64_t to = (offset + size + PLK_PAGE - 1) / PLK_PAGE * PLK_PAGE;
 
     if (mapping == NULL || from >= mapped_size)
         return;
@@ -235,9 +238,8 @@ int __wrap_munmap(void *at, size_t size)
         ASAN_UNPOISON_MEMORY_REGION(mapping, size);
     mapping = NULL;
     world.mapped--;
-    return __real_mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == at
-               ? 0
-               : -1;
+    at = __real_mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return at == MAP_FAILED ? -1 : 0;
 }
 
 int __wrap_posix_fallocate(int fd, off_t offset, off_t size)
@@ -317,6 +319,8 @@ int __wrap_clock_nanosleep(clockid_t clock, int flags, const struct timespec *ts
 
 int __wrap_sched_yield(void)
 {
+    if (!world.running) /* a runtime that is linked in calls it, too */
+        return __real_sched_yield();
     pause_here(1000000);
     return 0;
 }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 
-def in_child(function: Callable[[], Any]) -> Any:
-    """What the function returns (or raises) in a child made by fork, which then ends at once."""
+def in_child(function: Callable[[], Any], killed: bool = False) -> Any:
+    """What the function returns (or raises) in a child made by fork, which then ends at once.
+
+    It ends by _exit, or by SIGKILL if it is to be `killed`.
+    """
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -21,12 +25,14 @@ def in_child(function: Callable[[], Any]) -> Any:
             answer = (False, error)
         try:
             os.write(writable, pickle.dumps(answer))
+            if killed:
+                os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(0)
     os.close(writable)
     with open(readable, "rb") as pipe:
         data = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (-signal.SIGKILL if killed else 0)
     assert data, "the child said nothing"
     done, result = pickle.loads(data)
     if done:

@@ -5,7 +5,7 @@ Each check is a function of a Stage; tests/test_contract.py runs every check on 
 
 from __future__ import annotations
 
-from support import contract_queue, contract_thread
+from support import contract_death, contract_fork, contract_queue, contract_thread
 from support.clauses import CHECKS
 
-__all__ = ["CHECKS", "contract_queue", "contract_thread"]
+__all__ = ["CHECKS", "contract_death", "contract_fork", "contract_queue", "contract_thread"]

@@ -95,9 +95,15 @@ class Puppet:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL; only for processes."""
+        """SIGKILL; only for processes.  It owes nothing any more."""
         self._body.kill()
         self._body.join()
+        self._owes = False
+
+    def lose(self) -> None:
+        """Wait for a process that ends of its own accord; it owes nothing any more."""
+        until(lambda: not self._body.is_alive(), f"the end of puppet {self.pid}")
+        self._owes = False
 
     def end(self) -> None:
         """Let it go, wherever it is; again: nothing."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import pickle
 import random
+import resource
+import signal
+import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 from pylocks import ClosedError, Domain, DomainBusyError, LockArray, TicketLock
+from support.run import alive
 from support.wait import until
 
 
@@ -118,6 +124,19 @@ def release_when_queued(lock: TicketLock, waiters: int) -> None:
     lock.release()
 
 
+def release_when_written(lock: TicketLock, path: str, text: str, times: int) -> None:
+    """Release as soon as the file has the text so many times, and somebody waits."""
+    until(lambda: Path(path).read_text().count(text) >= times, f"{text!r} in {path}")
+    release_when_queued(lock, 1)
+
+
+def release_when_ended(lock: TicketLock, pids: list[int]) -> None:
+    """Release as soon as the processes have ended, whether their parent knows or not, and somebody waits."""
+    until(lambda: lock.waiters >= 1, "a waiter")
+    until(lambda: not any(alive(pid) for pid in pids), "the ends of processes")
+    lock.release()
+
+
 def signal_when_queued(lock: TicketLock, waiters: int, pid: int, number: int) -> None:
     """Send the signal as soon as so many wait."""
     until(lambda: lock.waiters >= waiters, f"{waiters} waiters")
@@ -129,6 +148,90 @@ def signal_after(lock: TicketLock, path: str, delay: float, pid: int, number: in
     until(Path(path).exists, f"the word to send a signal: {path}")
     time.sleep(delay)
     os.kill(pid, number)
+
+
+def succeed(lock: TicketLock, timeout: float | None) -> tuple[bool, int]:
+    """(whether a holder had died, ticket) of one acquisition, which puts things in order."""
+    with lock.repair(timeout):
+        return lock.owner_died, lock.ticket
+
+
+def acquire_silently(lock: TicketLock) -> bool:
+    """acquire(), whoever has died."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lock.acquire()
+
+
+def acquire_silently_at(locks: LockArray, index: int) -> bool:
+    """acquire(index), whoever has died."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return locks.acquire(index)
+
+
+def mark_consistent(lock: TicketLock) -> None:
+    """mark_consistent()."""
+    lock.mark_consistent()
+
+
+def warned_visit(lock: TicketLock) -> list[str]:
+    """The warnings that came with one acquisition."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with lock:
+            pass
+    return [warning.category.__name__ for warning in told]
+
+
+ENDS = ("_exit", "exit", "exec", "abort", "fault")
+
+
+def end_holding(lock: TicketLock, how: str, path: str) -> None:
+    """Take the lock, and end as a process, or as this program, once the file exists."""
+    lock.acquire()
+    until(Path(path).exists, f"the word to end: {path}")
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    match how:
+        case "_exit":
+            os._exit(3)
+        case "exit":
+            sys.exit(0)
+        case "exec":
+            os.execl(sys.executable, sys.executable, "-S", "-c", "import time; time.sleep(1000)")
+        case "abort":
+            os.abort()
+        case "fault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def end_thread_holding(lock: TicketLock, path: str) -> None:
+    """Let another thread take the lock and end, once the file exists, without releasing it."""
+
+    def work() -> None:
+        lock.acquire()
+        until(Path(path).exists, f"the word to end: {path}")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def fork_holding(lock: TicketLock) -> int:
+    """Take the lock and fork; the child's pid, which sleeps until it is killed."""
+    lock.acquire()
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(1000)
+        os._exit(1)
+    return pid
+
+
+def wait_in_a_wait(lock: TicketLock, other: TicketLock) -> None:
+    """Wait for the lock with a handler of SIGUSR1 that waits for the other."""
+    signal.signal(signal.SIGUSR1, lambda *_: other.acquire() and None)
+    lock.acquire()
 
 
 def acquire_at(locks: LockArray, index: int, timeout: float | None = None) -> bool:

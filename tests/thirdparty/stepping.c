@@ -46,6 +46,22 @@ static int trapping;
         return PyLong_FromLong(do_##name(&locks[n], &waits[n]));          \
     }
 
+/* The same without the GIL, so that other threads of Python run while it is stopped. */
+#define STEP_ASIDE(name, step)                                            \
+    static PyObject *step_##name(PyObject *self, PyObject *number)        \
+    {                                                                     \
+        Py_ssize_t n = PyLong_AsSsize_t(number);                          \
+        int rc;                                                           \
+                                                                          \
+        (void)self;                                                       \
+        if (n < 0 || n >= used)                                           \
+            return PyErr_Format(PyExc_IndexError, "no such handle");      \
+        Py_BEGIN_ALLOW_THREADS                                            \
+        rc = do_##step(&locks[n], &waits[n]);                             \
+        Py_END_ALLOW_THREADS                                              \
+        return PyLong_FromLong(rc);                                       \
+    }
+
 static int watch(struct plk_wait *w)
 {
     plk_module_self.api->watch(w);
@@ -58,6 +74,21 @@ static int resume(struct plk_lock *lock, struct plk_wait *w)
     *w = (struct plk_wait){.lock = lock, .seat = plk_seat_of(lock->domain), .ticket = PLK_NO_TICKET,
                            .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
     return w->seat != NULL ? plk_module_self.api->resume(w) : -EPERM;
+}
+
+/* As a signal handler that takes the next handle's lock while its thread waits for this one's. */
+static int nested(struct plk_lock *lock, struct plk_wait *w)
+{
+    const struct plk_api *api = plk_module_self.api;
+    int rc = api->nest(w);
+
+    if (rc == 0)
+        rc = plk_acquire(lock + 1);
+    if (rc == 0)
+        rc = plk_unlock(lock + 1);
+    if (rc == 0)
+        rc = api->unnest(w);
+    return rc == 0 ? plk_wait_turn(w) : rc;
 }
 
 /* As one does who found the lock busy and will not wait. */
@@ -97,6 +128,9 @@ STEP(nest, plk_module_self.api->nest(w))
 STEP(unnest, plk_module_self.api->unnest(w))
 STEP(take_pair, take_pair(lock, w))
 STEP(try_pair, try_pair(lock))
+STEP(nested, nested(lock, w))
+STEP_ASIDE(acquire_aside, acquire)
+STEP_ASIDE(unlock_aside, unlock)
 
 /* bind(domain.address, lock.index) -> handle */
 static PyObject *bind(PyObject *self, PyObject *args)
@@ -183,7 +217,8 @@ static PyObject *layout(PyObject *self, PyObject *unused)
 #define ROW(name) {#name, step_##name, METH_O, NULL}
 static PyMethodDef methods[] = {ROW(nothing), ROW(take), ROW(turn), ROW(acquire), ROW(give_up), ROW(try_take),
                                 ROW(unlock), ROW(leave), ROW(watch), ROW(look), ROW(resume), ROW(nest), ROW(unnest),
-                                ROW(take_pair), ROW(try_pair),
+                                ROW(take_pair), ROW(try_pair), ROW(nested), ROW(acquire_aside),
+                                ROW(unlock_aside),
                                 {"bind", bind, METH_VARARGS, NULL},
                                 {"traps", traps, METH_O, NULL},
                                 {"trap", trap, METH_NOARGS, NULL},

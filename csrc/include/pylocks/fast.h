@@ -188,7 +188,8 @@ PLK_INLINE int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, str
 
 /* The first half of an acquisition.  0: entered.  1: queued, and *w is ready
  * for plk_wait_turn.  Negative: -ENOMEM, -EUSERS (vCPU table full),
- * -ENOSPC (no memory left for the segment), -ESHUTDOWN (domain closed). */
+ * -ENOSPC (no memory left for the segment), -ESHUTDOWN (domain closed), -ETIMEDOUT
+ * (somebody keeps the domain's mutex), -ENOTRECOVERABLE (it was written over). */
 PLK_INLINE int plk_take(struct plk_lock *lock, struct plk_wait *w)
 {
     int rc = 0;

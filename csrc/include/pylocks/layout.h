@@ -151,8 +151,8 @@ struct plk_pend {
  * dirty, and may not be reused, until that is done (hv/recovery.c). */
 struct plk_vcpu {
     /* line 0: written at every acquisition by the thread alone */
-    union {
-        struct {
+    __extension__ union {
+        __extension__ struct {
             uint32_t pending; /* cell index + 1; 0 is none */
             uint32_t held;
         };

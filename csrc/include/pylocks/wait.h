@@ -109,6 +109,9 @@ PLK_COLD static int plk_wait_turn(struct plk_wait *w)
         if (PLK_LOAD_ACQUIRE(&cell->head) == w->ticket)
             continue;
         if (now >= w->deadline) {
+            api->watch(w); /* who polls never waits for as long as a watchdog does */
+            if (PLK_LOAD_ACQUIRE(&cell->head) == w->ticket)
+                continue;
             if (api->leave(w) >= 0)
                 return -ETIMEDOUT;
             w->deadline = now + PLK_LEAVE_RETRY;

@@ -1,0 +1,1 @@
+"""Kill at every instruction: `python -m torture` in tests/, or `make torture`."""

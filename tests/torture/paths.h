@@ -1,0 +1,53 @@
+/* paths.h - what is killed at every instruction. */
+#ifndef TORTURE_PATHS_H
+#define TORTURE_PATHS_H
+
+#include "torture.h"
+
+/* One act of a script; the tracer sees to it that it is done before the next. */
+enum act {
+    END,
+    A_HOLDS, A_RELEASES, A_RECOVERS, C_HOLDS_M, C_RELEASES,
+    B_WAITS, C_WAITS,
+    A_LEAVES, B_LEAVES,
+    B_FREEZES, /* stopped by a signal until the victim is about to be killed */
+    C_KEEPS_STILL, /* the same where waiters do not sleep anyway */
+    CORPSE_COMES, CORPSE_HOLDS, CORPSE_WAITS, CORPSE_ANNOUNCES, CORPSE_DRAWS, CORPSE_HANDS_OVER,
+    CORPSE_MARKS, CORPSE_MOVES_HEAD, CORPSE_NESTS, CORPSE_GUARDS,
+    CORPSE_DIES,
+};
+
+/* When the path's `event` happens, once a run. */
+enum moment {
+    NEVER,
+    ASLEEP,  /* the victim sleeps; where it yields instead: it has looked around in vain */
+    SPINNING,
+    BURYING, /* its tombstone stands */
+};
+
+#define ACTS 8
+#define REFUSES INT32_MIN /* the process ends itself: it returns nothing */
+
+struct path {
+    const char *name, *meaning;
+    enum act before[ACTS];   /* before the victim exists */
+    int (*prepare)(void);    /* in the victim, untraced; 0, or it refuses to go on */
+    enum act begin[ACTS];    /* then */
+    int (*traced)(void);     /* in the victim, instruction by instruction */
+    int32_t rc;              /* what that returns */
+    enum moment moment;      /* once, while it goes on: */
+    enum act event[ACTS];
+    void (*finish)(void);    /* in a victim that was not killed */
+    int inside_first, inside_last; /* of lock L, before the first and after the last instruction */
+    const char *prior; /* another victim dies on the path of this name before; NULL: none */
+    int linger_ms; /* the victim stands still for so long before it is killed */
+    int c_wants_m; /* C queues for M when the victim is about to be killed, and not for L */
+};
+
+extern const struct path paths[];
+extern const unsigned path_count;
+
+/* The victim's life, from its birth to its end. */
+void be_victim_of(const struct path *path) __attribute__((noreturn));
+
+#endif
