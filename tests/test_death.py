@@ -171,10 +171,13 @@ def _live_and_die(array: pylocks.LockArray, number: int) -> None:
 def test_short_lived_processes_leave_no_slot_behind() -> None:
     """They end in order, are killed idle, holding, waiting, or with an abandoned ticket."""
     array = pylocks.LockArray(16, on_owner_death="raise")
-    array.acquire(0)
+    array.acquire(0)  # what the waiting ones wait for
     at_once, running = 4, set[int]()
     began = time.monotonic()
     for number in range(LIVES):
+        if number % 300 == 299:  # each that died waiting is remembered until its turn has come
+            array.release(0)
+            array[0].repair(300).__enter__()
         pid = os.fork()
         if pid == 0:
             try:
