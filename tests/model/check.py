@@ -1,6 +1,6 @@
 """Checks the models in this directory with spin, and that spin misses each step that is left out on purpose.
 
-Run as a script: everything, with a table.  The tests take QUICK and the mutations from here.
+`python -m model` runs everything and prints a table; the tests take QUICK and a few of the mutations.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MEMORY_MIB = 900
-"""Most that one search may take; two run side by side."""
 DEPTH = 10_000
 MISSING = {
     "spin": "spin, the model checker, is not installed (Debian and Ubuntu: apt install spin)",
@@ -39,9 +37,14 @@ class Model:
     """Look for runs that never end, and for nothing else."""
     broken: str = ""
     """The step that is left out, without BREAK_; spin has to find an error."""
+    memory: int = 900
+    """MiB that the search may take at most; two run side by side."""
+    large: bool = False
+    """Worth compiling with optimisation, which takes longer than a small search."""
 
     def __str__(self) -> str:
-        name = " ".join(part for part in (self.file, self.macros, "endless" * self.endless) if part)
+        words = (self.file, self.macros, "without end?" if self.endless else "")
+        name = " ".join(word for word in words if word)
         return f"{self.broken}: {name}" if self.broken else name
 
 
@@ -59,40 +62,51 @@ class Result:
         return bool(self.error) if model.broken else self.complete and not self.error
 
 
-# Timeouts, recovery and elimination against a thread that leaves and comes back.
+LEFTOVER = "N=2 DEATHS=1 MORTALS=1 ROUNDS_0=2 ROUNDS_1=2 GIVES_UP_0=1 RECOVERER_DEATHS=1"
+"""One dies at leaving, and who recovers it after putting up a tombstone too late."""
 COMES_BACK = "N=2 DEATHS=1 MORTALS=1 ROUNDS_1=3 GIVES_UP_1=2"
+"""One dies around its xadd while another leaves and comes back."""
 
 QUICK = (
     Model("queue.pml", "N=2 ROUNDS=2 GIVES_UP_0=1 GIVES_UP_1=1 TRIES=1"),
     Model("queue.pml", "N=3 GIVES_UP_1=1"),
     Model("queue.pml", "N=3 CHANNELS=1"),
     Model("queue.pml", "N=3 MEMBARRIER=0"),
-    Model("queue.pml", "N=3", endless=True),
     Model("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1"),
     Model("recovery.pml", "N=2 DEATHS=2 MEMBARRIER=0"),
     Model("recovery.pml", COMES_BACK),
     Model("recovery.pml", "N=2 DEATHS=1 RECOVERERS=2 REBORN=1"),
     Model("recovery.pml", "N=2 DEATHS=1 LOOKS=1"),
-    Model("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1", endless=True),
     Model("slots.pml"),
-    Model("parked.pml"),
+    Model("parked.pml", "PARKS=1"),
 )
 
-LONG = (
-    Model("recovery.pml", "N=3 DEATHS=1 MORTALS=1 RECOVERER_DEATHS=1 MEMBARRIER=0"),
-    Model("recovery.pml", "N=3 DEATHS=2 MORTALS=3"),
-    Model("recovery.pml", "N=3 DEATHS=1 MORTALS=2 ROUNDS_0=2"),
-    Model("tombs.pml"),
-    Model("recovery.pml", "N=2 DEATHS=2 RECOVERER_DEATHS=1 GIVES_UP_0=1 GIVES_UP_1=1 REBORN=1 TRIES=1"),
-    Model("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1 GIVES_UP_2=1 MEMBARRIER=0"),
-    Model("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1"),
-    Model("queue.pml", "N=3 ROUNDS=2"),
-    Model("queue.pml", "N=3 GIVES_UP_1=1 WATCH=1"),
-    Model("recovery.pml", COMES_BACK + " RECOVERER_DEATHS=1"),
-    Model("recovery.pml", "N=2 DEATHS=1 MORTALS=1 ROUNDS_0=2 ROUNDS_1=2 GIVES_UP_0=1 RECOVERER_DEATHS=1"),
-    Model("recovery.pml", "N=2 DEATHS=1 MORTALS=1 LOOKS=1 ROUNDS_0=2"),
+LONG = tuple(
+    Model(file, macros, large=True)
+    for file, macros in (
+        ("recovery.pml", "N=3 DEATHS=1 MORTALS=1 RECOVERER_DEATHS=1 MEMBARRIER=0"),
+        ("recovery.pml", "N=3 DEATHS=2 MORTALS=3"),
+        ("recovery.pml", "N=3 DEATHS=1 MORTALS=2 ROUNDS_0=2"),
+        ("tombs.pml", ""),
+        ("recovery.pml", "N=2 DEATHS=2 RECOVERER_DEATHS=1 GIVES_UP_0=1 GIVES_UP_1=1 REBORN=1 TRIES=1"),
+        ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1 GIVES_UP_2=1 MEMBARRIER=0"),
+        ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1"),
+        ("queue.pml", "N=3 ROUNDS=2"),
+        ("queue.pml", "N=3 GIVES_UP_1=1 WATCH=1"),
+        ("recovery.pml", COMES_BACK + " RECOVERER_DEATHS=1"),
+        ("recovery.pml", LEFTOVER),
+        ("recovery.pml", "N=2 DEATHS=1 MORTALS=1 LOOKS=1 ROUNDS_0=2"),
+        ("parked.pml", ""),
+    )
+)
+
+ENDLESS = (
+    Model("queue.pml", "N=3", endless=True),
+    Model("queue.pml", "N=3 GIVES_UP_1=1 GIVES_UP_2=1", endless=True),
+    Model("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1", endless=True),
     Model("recovery.pml", COMES_BACK, endless=True),
 )
+"""No run of these goes on for ever: since none can get stuck either, all finish."""
 
 
 def broken(file: str, macros: str, *steps: str) -> tuple[Model, ...]:
@@ -110,12 +124,7 @@ MUTATIONS = (
     *broken("recovery.pml", "N=2 DEATHS=1", "D1_SERVED_AT_ONCE", "D3_FREE_FIRST"),
     *broken("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1", "D1_HALF_DONE"),
     *broken("recovery.pml", COMES_BACK, "D1_OWNER_FIRST", "D1_SECOND_LOOK", "D1_VERSION", "D1_CLAIM_LATE"),
-    *broken(
-        "recovery.pml",
-        "N=2 DEATHS=1 MORTALS=1 ROUNDS_0=2 ROUNDS_1=2 GIVES_UP_0=1 RECOVERER_DEATHS=1",
-        "K2_LEFTOVER",
-    ),
-    *broken("recovery.pml", "N=2 DEATHS=1 LOOKS=1", "D2_LOOKS_TWICE"),
+    *broken("recovery.pml", LEFTOVER, "K2_LEFTOVER"),
     *broken("recovery.pml", "N=2 DEATHS=1 MORTALS=1 LOOKS=1 ROUNDS_0=2", "D2_STATE_LAST"),
     *broken("recovery.pml", "N=2 DEATHS=1 RECOVERERS=2 REBORN=1", "D3_GUARD"),
     *broken("slots.pml", "", "D1_NEST", "D1_SHIFTS", "D1_SHIFTS_EARLY", "D1_SHIFTS_LATE"),
@@ -124,7 +133,12 @@ MUTATIONS = (
     *broken("tombs.pml", "", "D4_VERSION", "D4_VERSION_FIRST"),
 )
 
-LONG_MUTATIONS = broken("recovery.pml", "N=3 DEATHS=1 MORTALS=2 ROUNDS_0=2", "D2_SLOW")
+LONG_MUTATIONS = (Model("recovery.pml", "N=3 DEATHS=1 MORTALS=2 ROUNDS_0=2", broken="D2_SLOW", large=True),)
+
+LARGEST_MUTATIONS = (
+    Model("queue.pml", "N=4 ROUNDS_0=2 GIVES_UP_1=1", broken="K2_ARMS", large=True, memory=4000),
+)
+"""Takes minutes and gigabytes."""
 
 
 def missing() -> str:
@@ -163,8 +177,8 @@ def check(model: Model) -> Result:
         for path in HERE.glob("*.pml"):
             shutil.copy(path, where)
         run(["spin", "-a", *macros, model.file], where)
-        flags = [kind, f"-DMEMLIM={MEMORY_MIB}", "-DCOLLAPSE", "-DNOFAIR", "-DVECTORSZ=512", "-w"]
-        run(["cc", "-O1" if model.broken else "-O2", *flags, "-o", "pan", "pan.c"], where)
+        flags = [kind, f"-DMEMLIM={model.memory}", "-DCOLLAPSE", "-DNOFAIR", "-DVECTORSZ=512", "-w"]
+        run(["cc", "-O2" if model.large else "-O0", *flags, "-o", "pan", "pan.c"], where)
         text = run(["./pan", "-n", f"-m{DEPTH}", *(["-l"] if model.endless else [])], where)
     error = re.search(r"^pan:1: (.*)$", text, re.MULTILINE)
     errors = number(r"errors: (\d+)", text)
@@ -183,14 +197,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="only the models and mutations that take seconds"
     )
+    parser.add_argument("--largest", action="store_true", help="also what takes minutes and gigabytes")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="searches side by side")
     options = parser.parse_args(arguments)
     lacks = missing()
     if lacks:
         print(f"make model: {lacks}", file=sys.stderr)
         return 2
-    models = (*(() if options.quick else LONG), *QUICK)
-    mutations = (*(() if options.quick else LONG_MUTATIONS), *MUTATIONS)
+    models = QUICK if options.quick else (*LONG, *QUICK, *ENDLESS)
+    mutations = (
+        *(LARGEST_MUTATIONS if options.largest else ()),
+        *(() if options.quick else LONG_MUTATIONS),
+        *MUTATIONS,
+    )
     began = time.monotonic()
     failed = states = 0
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -216,7 +235,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + (f"{failed} not as expected" if failed else "all as expected")
     )
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
