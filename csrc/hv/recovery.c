@@ -70,7 +70,7 @@
 
 /* More than a few help nobody: the next look comes in milliseconds. */
 #define PLK_ORPHAN_TRIES 3
-#define PLK_MEND_TRIES 100
+#define PLK_MEND_TRIES 8
 
 /* A cell that the segment names: its memory may not be there, its number may lie. */
 static struct plk_cell *plk_cell_named(struct plk_segment *s, uint64_t id)
