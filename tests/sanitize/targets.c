@@ -307,8 +307,6 @@ static void use_a_lock(void)
     }
 }
 
-/* ------------------------------------------------------------------- life */
-
 /* A program closes all descriptors that it does not know, and opens others. */
 static void lose_the_descriptor(void)
 {
