@@ -13,7 +13,7 @@ VENV    := .venv-$(VERSION)
 BIN     := $(VENV)/bin
 C_FILES := $(shell find csrc -name '*.[ch]' -o -name '*.cdef' -o -name '*.py')
 
-.PHONY: help stress test fuzz tsan bench lint sdist wheel clean
+.PHONY: help stress test fuzz tsan model bench lint sdist wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the stamps share one virtual environment
@@ -43,6 +43,9 @@ fuzz: ## a million broken and hostile segments, under the address sanitizer; ARG
 
 tsan: ## threads in one process, under the thread sanitizer; ARGS="--seconds 60"
 	@PYTHONPATH=tests $(PYTHON) -m sanitize tsan $(ARGS)
+
+model: ## the protocol's model, checked by spin; ARGS="--quick"
+	@PYTHONPATH=tests $(PYTHON) -m model $(ARGS)
 
 sdist: $(VENV)/.test ## source distribution, into dist/
 	@$(BIN)/python -m build --sdist

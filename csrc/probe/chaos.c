@@ -99,14 +99,15 @@ static void repair(struct scene *s)
     s->lock->counter = s->marks->entered;
 }
 
-static void remember_grant(struct plk_chaos_lock *marks, uint64_t at, uint64_t since, uint64_t life)
+static void remember_grant(struct plk_chaos_lock *marks, const struct plk_chaos_grant *new)
 {
     struct plk_chaos_grant *grant = &marks->grants[marks->entered % PLK_CHAOS_GRANTS];
 
     STORE(&grant->at, 0); /* whoever reads it meanwhile knows */
-    STORE(&grant->since, since);
-    STORE(&grant->life, life);
-    STORE(&grant->at, at);
+    STORE(&grant->since, new->since);
+    STORE(&grant->life, new->life);
+    STORE(&grant->freed, new->freed);
+    STORE(&grant->at, new->at);
 }
 
 static void check_ticket(struct plk_probe_control *c, struct scene *s, uint64_t ticket)
@@ -156,7 +157,8 @@ void plk_chaos_enter(struct plk_probe_control *c, uint64_t life, uint64_t level,
             plk_probe_violated(c, s.worker, PLK_PROBE_lost_increment, counted, entered);
         s.lock->counter = entered; /* so that one loss is found once */
     }
-    remember_grant(marks, now, s.claim->since, life);
+    remember_grant(marks, &(struct plk_chaos_grant){.at = now, .since = s.claim->since, .life = life,
+                                                    .freed = left != 0 ? 0 : marks->freed});
     marks->entered = entered + 1;
     STORE(&s.claim->phase, PLK_CHAOS_INSIDE);
     plk_probe_count(s.worker, now, now - s.claim->since);
@@ -185,6 +187,7 @@ void plk_chaos_leave(struct plk_probe_control *c, uint64_t life, uint64_t level)
     if (s.claim->phase != PLK_CHAOS_INSIDE || LOAD(&c->closed) != 0)
         return;
     s.lock->counter++;
+    s.marks->freed = plk_probe_now();
     STORE(&s.claim->phase, PLK_CHAOS_RELEASING);
     if (!__atomic_compare_exchange_n(&s.marks->mark, &mine, 0, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         plk_probe_violated(c, s.worker, PLK_PROBE_occupied, mine, life + 1);
@@ -206,20 +209,21 @@ void plk_chaos_violated(struct plk_probe_control *c, uint64_t life, uint64_t lev
     plk_probe_violated(c, scene_of(c, life, level).worker, kind, got, expected);
 }
 
-uint64_t plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from, uint64_t *life)
+int plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from,
+                          struct plk_chaos_grant *found)
 {
     struct plk_chaos_lock *marks = plk_chaos_lock_at(c, lock);
-    uint64_t first = 0;
 
+    found->at = 0;
     for (int i = 0; i < PLK_CHAOS_GRANTS; i++) {
-        struct plk_chaos_grant *grant = &marks->grants[i];
-        uint64_t at = LOAD(&grant->at), since = LOAD(&grant->since), who = LOAD(&grant->life);
+        struct plk_chaos_grant *grant = &marks->grants[i], copy = {.at = LOAD(&grant->at)};
 
-        if (at == LOAD(&grant->at) && at >= from && since <= from && at != 0 &&
-            (first == 0 || at < first)) {
-            first = at;
-            *life = who;
-        }
+        copy.since = LOAD(&grant->since);
+        copy.life = LOAD(&grant->life);
+        copy.freed = LOAD(&grant->freed);
+        if (copy.at == LOAD(&grant->at) && copy.at >= from && copy.since <= from && copy.at != 0 &&
+            (found->at == 0 || copy.at < found->at))
+            *found = copy;
     }
-    return first;
+    return found->at != 0;
 }

@@ -86,6 +86,7 @@ struct plk_chaos_life {
 /* A grant; `at` is 0 while it is being written. */
 struct plk_chaos_grant {
     uint64_t at, since, life;
+    uint64_t freed; /* when the holder before left its critical section; 0: it died in it */
 };
 
 struct plk_chaos_lock {
@@ -94,6 +95,7 @@ struct plk_chaos_lock {
     uint64_t skipped; /* tickets between each holder's and the one before */
     uint64_t excuses; /* acquisitions that were given up or came to nothing */
     uint64_t open;    /* enum plk_chaos_open */
+    uint64_t freed;   /* CLOCK_MONOTONIC ns of the last end of a critical section */
     struct plk_chaos_grant grants[PLK_CHAOS_GRANTS]; /* the n-th in place n % PLK_CHAOS_GRANTS */
 } __attribute__((aligned(PLK_PROBE_LINE)));
 
@@ -135,9 +137,9 @@ void plk_chaos_out(struct plk_probe_control *c, uint64_t life, uint64_t level);
 void plk_chaos_violated(struct plk_probe_control *c, uint64_t life, uint64_t level, int kind, uint64_t got,
                         uint64_t expected);
 
-/* When the lock was first granted, from `from` on, to somebody who waited for it
- * then, and to which life; 0: not that is known.  Of grants that are forgotten since, the oldest one
- * that is not stands for all. */
-uint64_t plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from, uint64_t *life);
+/* The lock's first grant, from `from` on, to somebody who waited for it then; 1: found.
+ * Of grants that are forgotten since, the oldest one that is not stands for all. */
+int plk_chaos_first_grant(struct plk_probe_control *c, uint64_t lock, uint64_t from,
+                          struct plk_chaos_grant *found);
 
 #endif

@@ -50,12 +50,23 @@ inline serve_cell()
     serve(h)
 }
 
-/* plk_leave_for: ticket t is a dead vCPU's.  The fence and the look at head are made once more by
+/* plk_release_for: head is t, which is dead's, and no tombstone is needed. */
+inline release_for(t)
+{
+#ifndef BREAK_D2_SLOW
+    STEP(slow = 1); /* [S1] before head: the dead may have taken the flag down */
+#endif
+    STEP(cas_head(t)); /* [K1] [K2] a fence of its own follows */
+    STEP(h = (tomb[t] != 0 -> t : head));
+    serve(h) /* from t on, if t has a tombstone that has to come down; up to head and further */
+}
+
+/* plk_leave_for: ticket t is a dead vCPU's.  Its fence and look at head are made once more by
  * serve_cell; in the program plk_look_after_head buries without it. */
 inline bury(t)
 {
     if
-    :: atomic { head <= t -> skip };
+    :: atomic { head < t -> skip };
         STEP(if
              :: tomb[t] == 0 ->
                  assert(possessor[t] == 0 || life[possessor[t] - 1] == DEAD); /* no live ticket is eliminated */
@@ -71,6 +82,7 @@ inline bury(t)
         :: atomic { head < t -> skip }
         OR_DIE
         fi
+    :: atomic { head == t -> skip }; release_for(t)
     :: atomic { head > t -> h = t };
 #ifndef BREAK_K2_LEFTOVER
         serve(h) /* a recoverer may have died when it had put up a tombstone too late */
@@ -100,13 +112,13 @@ inline read_owner()
     STEP(if :: owner_tag != 0 -> claimed = claimed | (1 << owner_ticket) :: else fi)
 }
 
-/* [D1] A vCPU died around its xadd: tickets that nobody claims belong to the dead. */
-inline eliminate()
+/* plk_orphan: tickets below `limit` that nobody claims belong to the dead. [D1] */
+inline eliminate(limit)
 {
     do
     :: true ->
         STEP(version_moved = 0; claimed = 0; inconclusive = 0);
-        STEP(bound = tail);
+        STEP(bound = (limit < tail -> limit : tail));
 #ifdef BREAK_D1_OWNER_FIRST
         read_owner();
 #endif
@@ -141,23 +153,25 @@ inline eliminate()
     od
 }
 
-/* [D2] D may hold the lock, or have died on its way out of it. */
+#define OWNED_BY(v) (owner_tag == (v) + 1 && owner_ticket == head)
+
+/* plk_recover_owned: D may hold the lock, or have died on its way out of it. */
 inline sweep()
 {
     if
-    :: atomic { owner_tag == d + 1 && owner_ticket == head -> t = owner_ticket };
-#ifndef BREAK_D2_FLAG
+    :: atomic { OWNED_BY(d) -> t = owner_ticket };
+#if !defined(BREAK_D2_FLAG) && !defined(BREAK_D2_FLAG_LATE)
+        STEP(owner_died = 1); /* [D2] before head */
+#endif
+        release_for(t);
+#ifdef BREAK_D2_FLAG_LATE
         STEP(owner_died = 1);
 #endif
-#ifndef BREAK_D2_SLOW
-        STEP(slow = 1); /* [S1] D may have died in settle, when it had taken the flag down */
-#endif
-        STEP(cas_head(t));
-        t = 0
     :: atomic { owner_tag == d + 1 && owner_ticket != head -> skip }
     :: atomic { owner_tag != d + 1 -> skip }
     OR_DIE
     fi;
+    t = 0;
     STEP(h = head);
     serve(h)
 }
@@ -184,8 +198,7 @@ inline finish_passing()
 /* [D3] last of all: until here the next recoverer finds D dirty and does everything again. */
 inline free_slot()
 {
-    STEP(held[d] = 0);
-    STEP(pending[d] = 0)
+    STEP(held[d] = 0; pending[d] = 0) /* one word */
 }
 
 /* A live vCPU around its xadd: elimination has to wait for it. */
@@ -202,11 +215,42 @@ inline free_slot()
 #define UNGUARDED (guard == 0)
 #endif
 
+#define FREE(v) (life[v] == DEAD && held[v] == 0 && !pending[v])
+
+/* plk_look_after_head: nobody needs to have died for it; a sleeper's watch comes by. */
+inline look_after_head()
+{
+    STEP(was_ticket = owner_ticket; d = owner_tag);
+#ifdef BREAK_D2_STATE_LAST
+    STEP(t = head);
+    STEP(was_held = (d != 0 && !FREE(d - 1)));
+#else
+    STEP(was_held = (d != 0 && !FREE(d - 1)));
+    STEP(t = head); /* last: if it is the record's ticket still, it was when its slot was seen free */
+#endif
+    was_held = (was_held && was_ticket == t);
+    if
+    :: was_held || t >= tail
+    :: !was_held && t < tail && d != 0 && was_ticket == t ->
+        STEP(owner_died = 1); /* [D2] no recovery leaves this behind */
+        release_for(t)
+    :: !was_held && t < tail && !(d != 0 && was_ticket == t) ->
+        eliminate(t + 1);
+        inconclusive = 0
+    fi;
+    t = 0;
+    STEP(h = head);
+    serve(h)
+}
+
 proctype recoverer(byte me)
 {
     byte t, h, i, d, bound, was_held, was_ticket;
     short claimed;
     bit inconclusive, claims;
+#if LOOKS
+    byte looks;
+#endif
 
 end:
     do
@@ -227,18 +271,15 @@ end:
         if
         :: claims && was_ticket != NONE -> t = was_ticket; bury(t)
         :: claims && was_ticket == NONE ->
-            if
+            eliminate(TICKETS);
 #ifndef BREAK_D1_SERVED_AT_ONCE
-            :: atomic { owner_tag == d + 1 && owner_ticket == head && was_held == claims ->
-                    t = owner_ticket }; /* owner recorded, pending not yet cleared: it never got inside */
-                bury(t)
-            :: atomic { !(owner_tag == d + 1 && owner_ticket == head && was_held == claims) -> skip };
-                eliminate()
+            /* Served at once, owner recorded, pending not yet cleared: it never got inside. */
+            if
+            :: atomic { !inconclusive && was_held == claims && OWNED_BY(d) -> t = owner_ticket }; bury(t)
+            :: atomic { !(!inconclusive && was_held == claims && OWNED_BY(d)) -> skip }
             OR_DIE
-#else
-            :: eliminate()
-#endif
             fi
+#endif
         :: else
         fi;
         if
@@ -256,6 +297,12 @@ end:
         fi;
         t = 0; h = 0; d = 0; bound = 0; claimed = 0; claims = 0; was_held = 0; was_ticket = 0;
         guard = 0
+#if LOOKS
+    :: atomic { UNGUARDED && looks < LOOKS && head < tail -> looks++; guard = 1 };
+        look_after_head();
+        t = 0; h = 0; d = 0; bound = 0; claimed = 0; was_held = 0; was_ticket = 0;
+        guard = 0
+#endif
     od;
 dead:
     i = 0; d = 0; bound = 0; claimed = 0; claims = 0; was_held = 0; was_ticket = 0;

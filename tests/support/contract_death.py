@@ -16,9 +16,9 @@ from support.stage import Stage
 from support.wait import until
 
 
-def _victim(stage: Stage) -> Puppet:
+def _victim(stage: Stage, kind: str = "fork") -> Puppet:
     """A process that may die."""
-    return stage.troupe.guest("fork" if stage.troupe.kind == "threads" else None)
+    return stage.troupe.guest("fork" if kind == "threads" else kind)
 
 
 def _place(puppet: Puppet, lock: pylocks.TicketLock) -> int | None:
@@ -39,15 +39,15 @@ def _within_some_tries(attempt: Callable[[], bool]) -> bool:
 @clause(one_cpu=True)
 def the_next_in_line_succeeds_a_killed_holder(stage: Stage) -> None:
     """It is told of the death; those behind it are not, once it has put things in order."""
+    puppets = stage.troupe.puppets(2)
     for timeout in (None, 300.0):
-        victim = _victim(stage)
+        victim = _victim(stage, stage.troupe.kind)
         victim.call(tasks.acquire)
         mine = stage.lock.ticket
-        behind = stage.troupe.guest()
-        heirs = [stage.troupe.guest(), behind]
+        heirs = puppets
         if stage.native and timeout is not None:  # who polls has no place in the queue
-            heirs = [behind]
-            behind.start(tasks.succeed, timeout)
+            heirs = puppets[:1]
+            heirs[0].start(tasks.succeed, timeout)
         else:
             stage.troupe.queue(heirs, tasks.succeed, timeout)
         victim.kill()
@@ -221,8 +221,8 @@ def killed_in_a_wait_in_a_wait(stage: Stage) -> None:
     other = pylocks.TicketLock()
     other.acquire()
     stage.lock.acquire()
-    victim = stage.troupe.guest("fork" if stage.troupe.kind == "threads" else None)
-    heir, other_heir = stage.troupe.guest(), stage.troupe.guest(lock=other)
+    victim, (heir,) = _victim(stage), stage.troupe.puppets(1)
+    other_heir = stage.troupe.guest("threads", other)
     victim.start(tasks.wait_in_a_wait, other)
     until(lambda: _place(victim, stage.lock) is not None, "the victim waits")
     stage.troupe.queue([heir], tasks.succeed, None)

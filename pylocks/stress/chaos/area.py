@@ -25,6 +25,15 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Grant:
+    """That a lock was granted."""
+
+    at: int  #: CLOCK_MONOTONIC, ns
+    life: int
+    freed: int  #: when the holder before left it, ns; 0: it died inside
+
+
+@dataclass(frozen=True)
 class Report:
     """That an acquire told of its predecessor's death."""
 
@@ -100,11 +109,12 @@ class ChaosArea(Area):
             if claim.phase != lib.PLK_CHAOS_OUTSIDE
         )
 
-    def first_grant(self, lock: int, since: int) -> tuple[int, int] | None:
-        """When somebody who waited for the lock at that time first got it, and which life; None: not yet."""
-        life = ffi.new("uint64_t *")
-        at = int(lib.plk_chaos_first_grant(self.control, lock, since, life))
-        return (at, int(life[0])) if at else None
+    def first_grant(self, lock: int, since: int) -> Grant | None:
+        """The first to somebody who waited for the lock at that time; None: not yet."""
+        found = ffi.new("struct plk_chaos_grant *")
+        if not lib.plk_chaos_first_grant(self.control, lock, since, found):
+            return None
+        return Grant(found.at, found.life, found.freed)
 
     def told(self) -> list[Report]:
         """All reports there was room for."""

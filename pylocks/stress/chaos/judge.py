@@ -133,8 +133,8 @@ class StopIndex:
 class StallTime:
     """How long a stall was, ns."""
 
-    whole: int
-    net: int  #: without the time in which somebody who mattered was stopped
+    whole: int  #: from the kill
+    net: int  #: while no living holder had the lock and nobody who mattered was stopped
     fed: int  #: without that in which the one it was granted to, and its holder, lacked a CPU, either
 
 
@@ -143,8 +143,8 @@ def stall_times(stalls: Iterable[Stall], stops: Iterable[Stop], locks: int) -> l
     index = StopIndex(stops, locks)
     times = []
     for stall in stalls:
-        whole = stall.end - stall.begin
-        net = whole - index.overlap(stall.lock, stall.begin, stall.end)
+        whole = stall.end - stall.killed
+        net = stall.end - stall.begin - index.overlap(stall.lock, stall.begin, stall.end)
         times.append(StallTime(whole, net, max(0, net - stall.starved)))
     return times
 

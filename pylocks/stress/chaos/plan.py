@@ -68,11 +68,15 @@ class Stop:
 
 @dataclass(frozen=True)
 class Stall:
-    """From the death of one who had to do with a lock to the next grant to one who waited then."""
+    """From the death of one who had to do with a lock to the next grant to one who waited then.
+
+    ``begin`` is when a living holder left the lock, if there was one who did so later.
+    """
 
     lock: int
     life: int  #: the dead
     how: str  #: phase of the claim: "waiting", "inside" or "releasing"
-    begin: int  #: CLOCK_MONOTONIC, ns
+    killed: int  #: CLOCK_MONOTONIC, ns
+    begin: int
     end: int
     starved: int = 0  #: ns of it for which the one who got the lock, and who held it before, lacked a CPU

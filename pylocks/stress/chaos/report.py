@@ -89,7 +89,7 @@ def figures(storm: Storm) -> Row:
         "owner_deaths_reported": int(area.total("told")),
         "stalls": len(times),
         "stall_ns": judge.quantiles([time.net for time in times]),
-        "stall_with_stops_ns": judge.quantiles([time.whole for time in times]),
+        "stall_from_kill_ns": judge.quantiles([time.whole for time in times]),
         "stall_without_cpu_wait_ns": judge.quantiles([time.fed for time in times]),
         "stalls_beyond_goal": sum(time.net > GOAL for time in times),
         "stalls_beyond_goal_without_cpu_wait": sum(time.fed > GOAL for time in times),
@@ -113,11 +113,11 @@ def longest(storm: Storm, times: list[judge.StallTime], most: int = 10) -> list[
             "lock": stall.lock,
             "how": stall.how,
             "life": stall.life,
-            "at_s": (stall.begin - storm.started) / 1e9,
+            "at_s": (stall.killed - storm.started) / 1e9,
             "stall_ns": time.net,
-            "with_stops_ns": time.whole,
+            "from_kill_ns": time.whole,
             "without_cpu_wait_ns": time.fed,
-            "seen": storm.sights.get((stall.lock, stall.begin)),
+            "seen": storm.sights.get((stall.lock, stall.killed)),
         }
         for time, stall in order
     ]

@@ -211,11 +211,11 @@ class Storm:
             begin = death.condemned
             granted = self.area.first_grant(lock, begin)
             if granted is not None:
-                end, life = granted
                 if (lock, begin) in self.sights:
                     sight.later(self.sights[lock, begin])
-                starved = self._starved[death.life].of(lock, life)
-                self.stalls.append(Stall(lock, death.life, how, begin, end, starved))
+                starved = self._starved[death.life].of(lock, granted.life)
+                free = max(begin, granted.freed)
+                self.stalls.append(Stall(lock, death.life, how, begin, free, granted.at, starved))
             elif any(other == lock and since <= begin for other, since in waiting):
                 open_still.append((lock, death, how))
                 if now() - begin > GOAL and len(self.sights) < SIGHTS and (lock, begin) not in self.sights:

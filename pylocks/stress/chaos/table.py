@@ -15,7 +15,7 @@ def lines(row: Row) -> list[tuple[str, str, str]]:
     """(what, figure, of which) for each line of a row's table."""
     chaos = row["chaos"]
     after = chaos["after"]
-    stall, whole = chaos["stall_ns"], chaos["stall_with_stops_ns"]
+    stall, whole = chaos["stall_ns"], chaos["stall_from_kill_ns"]
     fed = chaos["stall_without_cpu_wait_ns"]
 
     def spread(how: dict[str, int | None]) -> str:
@@ -36,7 +36,7 @@ def lines(row: Row) -> list[tuple[str, str, str]]:
         ("timed out", f"{chaos['timeouts']:,}", ""),
         ("owner deaths told", f"{chaos['owner_deaths_reported']:,}", "to the next holder"),
         ("longest stall", units.duration(stall["max"]), f"{spread(stall)}, of {chaos['stalls']:,}"),
-        ("with stops", units.duration(whole["max"]), f"{spread(whole)}, if somebody was stopped meanwhile"),
+        ("from the kill", units.duration(whole["max"]), f"{spread(whole)}, with stops and living holders"),
         ("without CPU waits", units.duration(fed["max"]), f"{spread(fed)}, had holders had a CPU"),
         ("acquisitions", units.count(row["acquisitions"]), rate),
     ]

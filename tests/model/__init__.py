@@ -1,0 +1,1 @@
+"""The protocol in Promela: `python -m model` in tests/, or `make model`."""
