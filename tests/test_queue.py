@@ -140,7 +140,7 @@ def test_two_tickets_of_two_locks_on_one_channel(stage: Staging, same_bit: bool)
     queue_up(s, other, 'domain.lock("y").acquire()', 1)
     assert s.words.read(1)["tail"] == ticket + 1
     until("both sleep", lambda: one.parked(s.words) and other.parked(s.words))
-    assert s.words.u32(channel + s.words.layout["channel.parked"]) == 2
+    assert s.words.u32(channel + s.words.layout["channel.parked"]) & 0xFFFF == 2
 
     holder.ask('domain.lock("x").release()')
     assert one.answer() is True
@@ -151,7 +151,7 @@ def test_two_tickets_of_two_locks_on_one_channel(stage: Staging, same_bit: bool)
     assert other.answer() is True
     one.ask('domain.lock("x").release()')
     other.ask('domain.lock("y").release()')
-    assert s.words.u32(channel + s.words.layout["channel.parked"]) == 0
+    assert s.words.u32(channel + s.words.layout["channel.parked"]) & 0xFFFF == 0
     spurious, watchdogs = holder.ask("(domain.stats().spurious, domain.stats().watchdogs)")
     assert same_bit or spurious <= watchdogs  # a watchdog may look just when the other's kick comes
 

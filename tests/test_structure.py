@@ -179,6 +179,8 @@ def test_every_handshake_stands_on_both_its_sides_and_in_a_test() -> None:
         assert len(places) >= 2, f"[{name}] is mentioned only at {places[0]}"
         assert name in in_tests, f"no test forces [{name}]"
     assert set(in_tests) == set(in_code), "a test names a handshake that is nowhere in the code"
+    in_models = mentions(sorted((ROOT / "tests" / "model").glob("*.pml")))
+    assert set(in_models) == set(in_code), "a model lacks a handshake, or has one that is nowhere in the code"
 
 
 def test_the_map_of_the_code_lists_the_handshakes() -> None:

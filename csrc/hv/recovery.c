@@ -70,7 +70,7 @@
 
 /* More than a few help nobody: the next look comes in milliseconds. */
 #define PLK_ORPHAN_TRIES 3
-#define PLK_MEND_TRIES 100
+#define PLK_MEND_TRIES 8
 
 /* A cell that the segment names: its memory may not be there, its number may lie. */
 static struct plk_cell *plk_cell_named(struct plk_segment *s, uint64_t id)
@@ -115,9 +115,13 @@ int plk_leave_for(struct plk_segment *s, struct plk_vcpu *dead, struct plk_cell 
         plk_release_for(s, dead, cell, id, t);
         return 0;
     }
+    /* Full, or as good as: then this is asked for thousands of dead, at every look. */
+    if (PLK_LOAD(&s->header->tombs_live) >= s->geometry.tombs - s->geometry.tombs / 64 &&
+        !plk_tomb_stands(s, id, t))
+        return -ENOSPC;
     rc = plk_tomb_put(s, dead, id, t);
     if (rc != 0)
-        return rc; /* the table is full: when head has come to t, it needs no tombstone */
+        return rc; /* when head has come to t, it needs no tombstone */
     PLK_STORE(&cell->slow, 1);
     plk_barrier_heavy(s); /* [K2] pairs with unlock_barrier in plk_unlock, the new head in plk_pass_on */
     if (PLK_LOAD_ACQUIRE(&cell->head) >= t)
@@ -176,6 +180,8 @@ static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, uint3
             rc = plk_leave_for(s, dead, cell, claim->cell, ticket);
     } else
         rc = plk_leave_for(s, dead, cell, claim->cell, claim->ticket);
+    if (rc == -ENOSPC)
+        return rc; /* nothing has changed, and the slot stays dirty */
     /* The dead may have been leaving themselves, or a recoverer before us died at
      * leaving for them: between a tombstone and the look at head. */
     PLK_STORE(&cell->slow, 1);

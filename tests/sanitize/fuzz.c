@@ -63,6 +63,8 @@ int one_in(uint32_t n) { return input_left() && below(n) == n - 1; }
 
 int input_left(void) { return input_at < input_size; }
 
+void input_ends(void) { input_at = input_size; }
+
 static uint64_t next_random(void) /* SplitMix64 */
 {
     uint64_t x = random_state += 0x9e3779b97f4a7c15ull;

@@ -38,6 +38,7 @@ uint64_t take(unsigned bytes);      /* the next bytes of the input as a number *
 uint32_t below(uint32_t n);         /* 0 .. n - 1 */
 int one_in(uint32_t n);             /* true once in n, and never at the end of the input */
 int input_left(void);               /* some bytes are not used up */
+void input_ends(void);              /* none are, from now on */
 
 /* Report what was found: saves the input and ends the program. */
 __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...);

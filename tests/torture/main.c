@@ -24,8 +24,8 @@
 
 #define FINDINGS_MOST 3u /* of one path: each may take all the patience there is */
 #define TRIES 8
-#define PRIORS 12u      /* deaths before a death: points of the first, */
-#define AFTER_PRIOR 80u /* and of the second for each of those */
+#define PRIORS 24u      /* deaths before a death: points of the first, */
+#define AFTER_PRIOR 40u /* and of the second for each of those */
 
 struct config config = {.slow = "futex", .patched = 1, .barrier = PLK_BARRIER_MEMBARRIER,
                         .patience = 10, .cpu = -1};
@@ -112,12 +112,18 @@ static void kill_at(const struct path *path, const struct trace *trace, const st
         report(path, point, &verdict, tally);
 }
 
-static unsigned count_points(const struct trace *trace)
+/* Of two deaths in a row only those are combined that leave different words behind. */
+static int eligible(const struct point *p, int twice)
+{
+    return worth_killing(p) && (!twice || p->changed);
+}
+
+static unsigned count_points(const struct trace *trace, int twice)
 {
     unsigned i, points = 0;
 
     for (i = 0; i < trace->count; i++)
-        points += worth_killing(&trace->points[i]) != 0;
+        points += eligible(&trace->points[i], twice) != 0;
     return points;
 }
 
@@ -145,11 +151,11 @@ static void go_through(const struct path *path, unsigned sample, unsigned offset
         report(path, NULL, &verdict, tally);
         return;
     }
-    points = count_points(&trace);
+    points = count_points(&trace, path->prior != NULL);
     tally->points += points;
     tally->instructions = trace.count > tally->instructions ? trace.count : tally->instructions;
     for (i = 0; i < trace.count && tally->hangs + tally->violations < FINDINGS_MOST; i++) {
-        if (worth_killing(&trace.points[i]) &&
+        if (eligible(&trace.points[i], path->prior != NULL) &&
             in_sample(number++, points, sample, offset))
             kill_at(path, &trace, &trace.points[i], tally);
     }
@@ -179,13 +185,13 @@ static void go_through_after(const struct path *path, unsigned sample, struct ta
         report(before, NULL, &verdict, tally);
         return;
     }
-    points = count_points(&trace);
+    points = count_points(&trace, 1);
     for (i = 0; i < trace.count; i++) {
-        if (!worth_killing(&trace.points[i]) ||
+        if (!eligible(&trace.points[i], 1) ||
             !in_sample(number++, points, sample != 0 ? 2 : PRIORS, (unsigned)(path - paths)))
             continue;
         trial_after(before, &trace, &trace.points[i]);
-        go_through(path, sample != 0 ? (sample + 1) / 2 : AFTER_PRIOR, i, tally);
+        go_through(path, sample != 0 ? (sample + 1) / 2 : AFTER_PRIOR, number, tally);
     }
     trial_after(NULL, NULL, NULL);
 }

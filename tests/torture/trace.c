@@ -110,7 +110,8 @@ static enum outcome follow(const struct path *path, struct trace *record, const 
     for (steps = 0; got == REACHED; steps++) {
         struct point here = {.address = victim.rip, .asleep = victim.asleep != 0,
                              .last = (uint8_t)victim_at_end(), .changed = (uint8_t)domain_changed(),
-                             .inside = (uint8_t)party_inside(VICTIM, victim_vcpu()), .after_event = (uint8_t)happened};
+                             .inside = (uint8_t)party_inside(VICTIM, victim_vcpu()),
+                             .after_event = (uint8_t)happened};
 
         if (steps == STEPS_MOST || out_of_patience)
             return STUCK;

@@ -16,6 +16,7 @@
  * come and do part of it; who waits for one to be recovered should not wait long. */
 #define RECORD_WATCHDOG_NS 200000000u
 #define CREW_WATCHDOG_NS 1000000u
+#define RECORD_S 60u /* more patience than otherwise with a victim that is stepped */
 #define NEVER_NS 3600000000000u
 
 void blame(struct verdict *verdict, enum finding finding, const char *format, ...)
@@ -75,10 +76,10 @@ static void set_watchdog(uint64_t ns)
     crew_watchdog_ns = config.rescue || config.breakage == BLIND ? NEVER_NS : ns;
 }
 
-static void be_patient(void)
+static void be_patient(unsigned more)
 {
     out_of_patience = 0;
-    alarm((unsigned)config.patience + 1);
+    alarm((unsigned)config.patience + 1 + more);
 }
 
 static const struct path *path_of_victim;
@@ -127,7 +128,7 @@ static int set_the_stage(const struct path *path, struct verdict *verdict)
     int rc;
 
     reset(path);
-    be_patient();
+    be_patient(0);
     rc = play_prior();
     if (rc == 0)
         rc = play(path->before);
@@ -205,7 +206,7 @@ static void let_go(struct verdict *verdict)
 {
     int who;
 
-    be_patient();
+    be_patient(0);
     for (who = A; who < CREW; who++) {
         thaw(who);
         if (doing[who] == HOLDING && release(who) != 0)
@@ -219,7 +220,7 @@ static void rescue(struct verdict *verdict)
 {
     int rc;
 
-    be_patient();
+    be_patient(0);
     rc = do_now(A, DO_RECOVER, L);
     if (rc != 0)
         blame(verdict, rc == -ETIMEDOUT ? HUNG : VIOLATED, "A could not recover the dead: %d", rc);
@@ -233,7 +234,8 @@ static void await_crew(struct verdict *verdict)
         if (doing[who] == BUSY && await(who) != 0)
             blame(verdict, HUNG, "%c waits and nobody serves it", 'A' + who);
         else if (doing[who] == BUSY && stage->parties[who].rc < 0)
-            blame(verdict, VIOLATED, "%c could not acquire and release: %d", 'A' + who, stage->parties[who].rc);
+            blame(verdict, VIOLATED, "%c could not acquire and release: %d", 'A' + who,
+                  stage->parties[who].rc);
         doing[who] = IDLE;
     }
 }
@@ -290,6 +292,7 @@ void trial_record(const struct path *path, struct trace *trace, struct verdict *
     if (set_the_stage(path, verdict) != 0)
         return;
     entries = stage->entries;
+    be_patient(RECORD_S);
     got = trace_record(path, trace);
     seen = look_around(1, 0);
     if (got == GONE) { /* by itself, and others may have noticed */
@@ -330,6 +333,7 @@ void trial_kill(const struct path *path, const struct trace *trace, const struct
     set_watchdog(CREW_WATCHDOG_NS);
     if (set_the_stage(path, verdict) != 0)
         return;
+    be_patient(quickly ? 0 : RECORD_S);
     got = trace_to(path, trace, point, quickly);
     if (got == ENDED && point->last)
         got = REACHED;
