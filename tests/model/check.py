@@ -20,6 +20,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DEPTH = 10_000
+WIDEST = 80
+"""Characters of an error that the table shows."""
 MISSING = {
     "spin": "spin, the model checker, is not installed (Debian and Ubuntu: apt install spin)",
     "cc": "no C compiler: spin's verifiers are C programs (Debian and Ubuntu: apt install gcc)",
@@ -227,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{'states':>12} {'s':>6}  step broken on purpose, and what is found")
         for model, result in zip(mutations, pool.map(check, mutations), strict=True):
             failed += not result.as_expected(model)
-            found = re.sub(r" \(at depth \d+\)", "", result.error) or "NOTHING: the model misses it"
+            found = re.sub(r" \(at depth \d+\)", "", result.error)[:WIDEST] or "NOTHING: the model misses it"
             print(f"{result.states:>12,} {result.seconds:>6.1f}  {model.broken}: {found}", flush=True)
     seconds = time.monotonic() - began
     print(
