@@ -270,13 +270,11 @@ def test_a_domain_is_not_reset_while_anybody_lives(name: str) -> None:
         assert holder.line() == other.line() == "held"
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        domain = pylocks.Domain(name)
-        lock = domain.lock("orders")
+        lock = pylocks.Domain(name).lock("orders")
         owner = lock.owner
         assert owner is not None and (owner.pid, owner.alive) == (holder.pid, False)
         until(lambda: not lock.locked(), "whoever asks recovers the lock")
         assert lock.owner_died
-        assert other.pid in {vcpu.pid for vcpu in domain.vcpus()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
