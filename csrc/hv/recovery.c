@@ -6,19 +6,21 @@
  * notices takes the domain mutex and does what the dead would have done next, or
  * what it would have done on leaving the queue.  Noticed by
  *
- *   a waiter        whose sleep the watchdog ended, every so many yields or spins
+ *   a waiter        when its watchdog time has come, asleep, yielding or spinning,
+ *                   or its own deadline (hv/watch.c)
  *   an arrival      that finds the lock busy and its owner dead, without waiting
- *   a newcomer      that looks for a free slot (hv/vcpu.c)
+ *   a newcomer      that looks for a free slot (hv/slot.c)
  *   Domain.recover
  *
  * For each dirty dead vCPU D, in this order:
  *
  *   claims   For each wait of D, on cell L:
- *              ticket t noted, head <= t: D is a leaver, and [K2] does the rest:
+ *              ticket t noted, head < t: D is a leaver, and [K2] does the rest:
  *                tombstone, slow, fence, look at head, pass on if the turn came.
- *                That covers D granted but not entered, and D's owner record
- *                written but pending not yet cleared: it never got into its
- *                critical section, so nothing there can be half-done.
+ *              head == t: nobody else would move head, so it is moved.  That
+ *                covers D granted but not entered, and D's owner record written
+ *                but pending not yet cleared: it never got into its critical
+ *                section, so nothing there can be half-done.
  *              no ticket noted: the orphans of L, if any, are left [D1].  If D's
  *                owner record is valid there, it was served at once and about to
  *                enter: a leaver, too; unless D held more locks than it was acquiring
