@@ -381,7 +381,7 @@ def _adopt(made: attach.Attached) -> Domain:
     domain.is_array, domain.is_packed = made.found.array, made.found.stride == PACKED_STRIDE
     domain._holder, domain._segment = made.holder, made.holder[0]
     domain._guard, domain._closed = threading.RLock(), False
-    lib.plk_segment_spin(domain._segment, *process.spin_turns())
+    process.tune(domain._segment)
     _open[domain.key] = domain
     return domain
 

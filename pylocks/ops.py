@@ -37,6 +37,10 @@ if lib.plk_core_register() != 0:  # the core's own sites come first in the table
 # Spinning is worth about the cost of a wake, which a hypervisor multiplies.
 SPIN_NS_VIRTUAL = 50_000
 SPIN_NS_METAL = 10_000
+CROWD_PER_CPU = 8
+"""Of so many waiters for each CPU, giving way to each other is still cheaper than sleep."""
+AHEAD = 1
+"""Of a longer queue, so many next in line are awake: the cheapest wake is to be had before the turn comes."""
 # A native waiter never stops; this is how often it looks for abandoned tickets.
 SPIN_TURNS_NATIVE = 4096
 
@@ -85,6 +89,10 @@ class Spin:
     near: int
     """Spin only behind at most so many tickets."""
     reason: str
+    crowd: int
+    """While no more than so many are in a queue, they give way to each other instead of sleeping."""
+    ahead: int
+    """In a longer queue so many, the next in line, are awake."""
 
 
 @dataclass(frozen=True)
@@ -207,15 +215,20 @@ def _agree(asked: Mapping[str, Choice], protocol: str) -> None:
 
 def _spin(facts: machine.Machine) -> Spin:
     near = max(1, int(facts.parallel) - 1)
+    crowd = CROWD_PER_CPU * max(1, int(facts.parallel))
+    virtual = facts.hypervisor
     if facts.cpus == 1:
-        return Spin(0, 0, "one CPU in the affinity mask: the holder can't run while a waiter spins")
+        reason = "one CPU in the affinity mask: the holder can't run while a waiter spins"
+        return Spin(0, 0, reason, crowd, AHEAD)
     if facts.parallel < 2:
-        return Spin(0, 0, f"CPU quota of {facts.parallel:g}: spinning would use up the holder's time")
+        reason = f"CPU quota of {facts.parallel:g}: spinning would use up the holder's time"
+        return Spin(0, 0, reason, 0, AHEAD)
     if facts.quota is not None and facts.quota < facts.cpus:
-        return Spin(SPIN_NS_METAL, near, f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little")
-    if facts.hypervisor:
-        return Spin(SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear")
-    return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap")
+        reason = f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little"
+        return Spin(SPIN_NS_METAL, near, reason, 0, AHEAD)
+    if virtual:
+        return Spin(SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear", crowd, AHEAD)
+    return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap", crowd, AHEAD)
 
 
 def decide(
@@ -361,15 +374,18 @@ class _Process:
         self.decision = decision
         return decision
 
-    def spin_turns(self) -> tuple[int, int]:
-        """(cpu_relax turns, near) for a domain of this process."""
+    def tune(self, segment: CData) -> None:
+        """Tell a segment that this process has attached how to wait."""
         assert self.decision is not None
         if self.ns_per_turn == 0:
             self.ns_per_turn = lib.plk_calibrate()
         if self.decision.protocol == "native":
-            return SPIN_TURNS_NATIVE, 1
+            lib.plk_segment_spin(segment, SPIN_TURNS_NATIVE, 1)
+            return
         spin = self.decision.spin
-        return int(spin.ns / self.ns_per_turn), spin.near
+        lib.plk_segment_spin(segment, int(spin.ns / self.ns_per_turn), spin.near)
+        lib.plk_segment_learn(segment, spin.ns, self.ns_per_turn)
+        lib.plk_segment_crowd(segment, spin.crowd, spin.ahead)
 
 
 process = _Process()

@@ -43,8 +43,8 @@ static void plk_wait_over(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1);
 }
 
-void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
-               uint64_t head)
+static uint64_t plk_pass(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                         uint64_t head)
 {
     unsigned passed;
 
@@ -52,13 +52,22 @@ void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell
     head = plk_pass_on(s, me, cell, id, head, &passed);
     while (passed-- != 0)
         PLK_EVENT(me, passes);
-    plk_kick(s, me, id, head);
+    return head;
+}
+
+void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+               uint64_t head)
+{
+    plk_kick(s, me, id, plk_pass(s, me, cell, id, head), PLK_KICK_AGAIN);
 }
 
 void plk_serve_next(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
 {
+    struct plk_segment *s = plk_segment_of(lock->domain);
+
     PLK_FENCE(); /* [K1] [K2] head is out before we look; pairs with the fences of plk_slow_raise, plk_leave */
-    plk_serve(plk_segment_of(lock->domain), seat->vcpu, lock->cell, lock->id, head);
+    head = plk_pass(s, seat->vcpu, lock->cell, lock->id, head);
+    plk_kick(s, seat->vcpu, lock->id, head, PLK_KICK_ONCE);
 }
 
 int plk_leave(struct plk_wait *w)

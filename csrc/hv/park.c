@@ -20,7 +20,30 @@
  * precedes the fence, and 4 sees it.  Who sees `parked` bumps seq: either
  * before 5, which then does not sleep, or after, and the wake finds the sleeper.
  *
- * Nothing hangs on a kick all the same: a sleep is bounded by the watchdog. */
+ * Kick at park.  A waiter that is about to sleep gives a CPU away, so it wakes
+ * the first sleeper among the next in line, there where it is: in the same
+ * CPU's run queue, with no critical section waiting for it.  So the next are
+ * awake when their turns come, and most unlockers have nobody to wake.
+ *
+ * Each is woken once: `kicked` says which ticket was.  An unlocker that finds its
+ * successor's there makes no call.  What if the one who was kicked sleeps again,
+ * because its turn is long in coming?
+ *
+ *       W, ticket t                        U, serving t           K, kicking t early
+ *   0   kicked = 0
+ *   1-3 as above, fence                    head = t               kicked = t
+ *   4   look at head                       barrier                seq += 1
+ *   5   sleep while seq is unchanged       kicked == t ? : kick   wake
+ *
+ * If 4 misses U's head, U sees 0, unless K has stored after it.  Then K's bump and
+ * wake come after 1, and W does not sleep through them; once awake it looks at
+ * head.  K wakes even where nobody sleeps any more, so U may rely on it.
+ * Another ticket's kick on the channel overwrites the word: then t is kicked twice.
+ *
+ * Nothing hangs on a kick all the same: a sleep is bounded by the watchdog, and
+ * whoever looks after the queue kicks without asking who has been kicked. A K
+ * that dies between its two stores is thus mended.
+ */
 #include "hv/park.h"
 
 #include <sched.h>
@@ -66,31 +89,72 @@ static struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t 
     return &plk_channels(s)[hash & (s->geometry.channels - 1)];
 }
 
+/* A kick has taken so long to come through.  Follows what is cheapest at once and
+ * what is dearer slowly: most of a long one is a wait for a CPU. */
+static void plk_wake_learn(struct plk_domain *domain, uint64_t took)
+{
+    uint32_t known = PLK_LOAD(&domain->wake_ns), base = domain->spin_ns, budget;
+
+    if (took > PLK_WAKE_MOST_NS)
+        took = PLK_WAKE_MOST_NS;
+    if (took < PLK_WAKE_LEAST_NS)
+        took = PLK_WAKE_LEAST_NS;
+    known = took < known ? (uint32_t)took : known + (uint32_t)((took - known) / 16);
+    PLK_STORE(&domain->wake_ns, known);
+    if (base == 0)
+        return;
+    /* Spinning pays for as long as a wake takes; within bounds, as this one may have had a
+     * CPU waiting for it and the next will not. */
+    budget = known < base / 2 ? base / 2 : known > base * 2 ? base * 2 : known;
+    PLK_STORE(&domain->spin_turns, (uint32_t)((uint64_t)budget * 1000 / domain->turn_ps) + 1);
+}
+
+/* Wake the first of the next in line who sleeps and has not been woken. */
+static void plk_kick_near(struct plk_segment *s, const struct plk_wait *w)
+{
+    uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head), t;
+    uint64_t end = head + s->face.ahead;
+
+    if (end >= w->ticket)
+        end = w->ticket - 1;
+    for (t = head; t <= end; t++) {
+        if (plk_kick(s, w->seat->vcpu, w->lock->id, t, PLK_KICK_ONCE))
+            return;
+    }
+}
+
 long plk_park(struct plk_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     struct plk_cell *cell = w->lock->cell;
     struct plk_vcpu *me = w->seat->vcpu;
     uint64_t until = w->deadline < w->pause ? w->deadline : w->pause;
+    uint32_t mine = PLK_KICKED(w->lock->id, w->ticket), bit, seq;
     struct plk_channel *channel;
     enum plk_sleep how;
-    uint32_t bit, seq;
 
     PLK_SITE_FRAME();
     plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
     channel = plk_channel_of(s, w->lock->id, w->ticket, &bit);
 
+    if (PLK_LOAD(&channel->kicked) == mine)
+        PLK_STORE(&channel->kicked, 0);                            /* 0 */
     seq = PLK_LOAD_ACQUIRE(&channel->seq);                         /* 1 */
     PLK_STORE_RELEASE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1); /* [D4] */
     __atomic_fetch_add(&channel->parked, PLK_PARK_ENTER, __ATOMIC_SEQ_CST); /* 2 */
+    PLK_STORE(&channel->cpu, (uint32_t)sched_getcpu() + 1);
     plk_slow_raise(s, cell);                                       /* 3 */
     /* [K1] its fence pairs with unlock_barrier in plk_unlock, with the fence of
      * plk_serve_next, and with the new head of plk_pass_on */
     how = PLK_SLEEP_WOKEN;
     if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {              /* 4 */
+        if (s->face.ahead != 0)
+            plk_kick_near(s, w);
         PLK_EVENT(me, parks);
         how = plk_futex_wait(&channel->seq, seq, bit, until < w->watch ? until : w->watch); /* 5 */
-        if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {
+        if (how == PLK_SLEEP_WOKEN && PLK_LOAD(&channel->kicked) == mine)
+            plk_wake_learn(&s->face, plk_now() - PLK_LOAD(&channel->kicked_ns));
+        else if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {
             if (how == PLK_SLEEP_WOKEN)
                 PLK_EVENT(me, spurious);
             else if (how == PLK_SLEEP_TIMED_OUT && w->watch <= until)
@@ -107,19 +171,23 @@ long plk_park(struct plk_wait *w)
     return how == PLK_SLEEP_INTERRUPTED ? PLK_HINT_INTERRUPTED : PLK_HINT_NONE;
 }
 
-void plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t head)
+int plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket, enum plk_kick how)
 {
-    uint32_t bit;
-    struct plk_channel *channel = plk_channel_of(s, id, head, &bit);
+    uint32_t bit, mark = PLK_KICKED(id, ticket);
+    struct plk_channel *channel = plk_channel_of(s, id, ticket, &bit);
 
     PLK_SITE_FRAME();
-    if (PLK_PARKED(PLK_LOAD_ACQUIRE(&channel->parked)) == 0) {
+    if (PLK_PARKED(PLK_LOAD_ACQUIRE(&channel->parked)) == 0 ||
+        (how == PLK_KICK_ONCE && PLK_LOAD_ACQUIRE(&channel->kicked) == mark)) {
         PLK_EVENT(me, empty_kicks);
-        return;
+        return 0;
     }
+    PLK_STORE(&channel->kicked_ns, plk_now());
+    PLK_STORE_RELEASE(&channel->kicked, mark);
     __atomic_fetch_add(&channel->seq, 1, __ATOMIC_SEQ_CST);
     if (plk_futex_wake(&channel->seq, bit) > 0)
         PLK_EVENT(me, kicks);
     else
         PLK_EVENT(me, empty_kicks);
+    return 1;
 }

@@ -11,6 +11,10 @@
 #define PLK_WATCHDOG_NS 15000000ull
 #define PLK_WATCHDOG_FAR 8u
 
+/* Bounds of what is learned about a wake: below lie clock readings, above waits for a CPU. */
+#define PLK_WAKE_LEAST_NS 1000u
+#define PLK_WAKE_MOST_NS 100000u
+
 /* PLK_WATCHDOG_NS, or what has been set instead in this process; 0 sets it back. */
 uint64_t plk_watchdog(void);
 void plk_watchdog_set(uint64_t ns);
@@ -22,7 +26,12 @@ void plk_watch_by_clock(struct plk_wait *w);
  * w's deadline or pause, or a signal.  Returns a plk_hint. */
 long plk_park(struct plk_wait *w);
 
-/* Ticket `head` of (id) is now served: wake its waiter if it is parked. */
-void plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t head);
+enum plk_kick {
+    PLK_KICK_ONCE,  /* unless it has been kicked since it fell asleep */
+    PLK_KICK_AGAIN, /* in any case: whoever kicked it may have died at that */
+};
+
+/* Wake the waiter for a ticket, if it is parked.  1: a wake was sent. */
+int plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket, enum plk_kick how);
 
 #endif

@@ -112,3 +112,16 @@ void plk_segment_spin(struct plk_segment *s, uint32_t turns, uint32_t near)
     s->face.spin_turns = turns;
     s->face.spin_near = near;
 }
+
+void plk_segment_crowd(struct plk_segment *s, uint32_t crowd, uint32_t ahead)
+{
+    s->face.crowd = crowd;
+    s->face.ahead = ahead;
+}
+
+void plk_segment_learn(struct plk_segment *s, uint32_t spin_ns, double ns_per_turn)
+{
+    s->face.turn_ps = (uint32_t)(ns_per_turn * 1000);
+    s->face.spin_ns = s->face.turn_ps != 0 ? spin_ns : 0;
+    s->face.wake_ns = spin_ns;
+}

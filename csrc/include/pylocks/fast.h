@@ -59,6 +59,8 @@ struct plk_wait {
     uint64_t pause;    /* return -EINTR at this time, for a look at signals; PLK_FOREVER: never */
     uint32_t rounds;   /* lock_spinning calls made so far in this wait */
     uint32_t forks;    /* of this process when the wait was nested: tells a child */
+    uint64_t seen;     /* head when last it moved while this waiter stayed awake */
+    uint64_t asleep_at; /* when to sleep unless head moves before; 0: not set */
 };
 #define PLK_FOREVER UINT64_MAX
 

@@ -24,7 +24,7 @@
 
 #define PLK_MAGIC 0x31736b636f6c7970ull      /* "pylocks1", little endian */
 #define PLK_FORMATTING 0x30736b636f6c7970ull /* "pylocks0": its creator is at work, or died at it */
-#define PLK_ABI 2u
+#define PLK_ABI 3u
 #define PLK_LINE 64u
 #define PLK_PAGE 4096u
 
@@ -211,7 +211,13 @@ struct plk_vcpu {
 struct plk_channel {
     uint32_t seq;    /* futex word; bumped by every kick */
     uint32_t parked; /* waiters between publishing and leaving: PLK_PARKED of it */
+    uint32_t kicked; /* PLK_KICKED of the ticket last kicked here; its waiter clears it before it sleeps */
+    uint32_t cpu;    /* where the last to park here ran, + 1: a hint */
+    uint64_t kicked_ns; /* CLOCK_MONOTONIC of that kick: a hint */
+    uint64_t spare;
 };
+/* Tells the tickets of one lock apart, which is what matters: one lock's neighbours. */
+#define PLK_KICKED(id, ticket) ((uint32_t)(((uint64_t)(id) * 0x9e3779b1u + (uint64_t)(ticket)) | 0x80000000u))
 #define PLK_PARK_ENTER 0x10001u
 #define PLK_PARK_LEAVE 1u
 #define PLK_PARKED(word) ((word) & 0xffffu)
@@ -295,6 +301,7 @@ PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);
 PLK_STATIC_ASSERT(counter_line, offsetof(struct plk_vcpu, events) == 320);
 PLK_STATIC_ASSERT(hypercall_line, offsetof(struct plk_vcpu, hypercall) == 448);
 PLK_STATIC_ASSERT(life_fits, sizeof(pthread_mutex_t) <= 64);
+PLK_STATIC_ASSERT(channel, sizeof(struct plk_channel) == 32);
 PLK_STATIC_ASSERT(entry, sizeof(struct plk_entry) == 128);
 PLK_STATIC_ASSERT(header, sizeof(struct plk_header) <= PLK_PAGE);
 PLK_STATIC_ASSERT(events, PLK_EV_COUNT <= 16);

@@ -62,6 +62,11 @@ struct plk_domain {
     uint32_t protocol;   /* enum plk_protocol */
     uint32_t spin_turns; /* cpu_relax turns before the first lock_spinning; 0: never spin */
     uint32_t spin_near;  /* spin only when at most so many tickets are ahead */
+    uint32_t crowd;      /* while no more than so many have tickets, nobody need sleep (slow/futex.c) */
+    uint32_t ahead;      /* in a longer queue so many, the next in line, are awake */
+    uint32_t wake_ns;    /* what it takes from a kick until its waiter runs, learned */
+    uint32_t spin_ns;    /* what spin_turns was at first; 0: spin_turns is not learned */
+    uint32_t turn_ps;    /* what a cpu_relax turn takes, ps; 0: unknown */
 };
 
 #define PLK_MAX_DOMAINS 256u
