@@ -32,6 +32,10 @@ _open: weakref.WeakValueDictionary[segment.Key, Domain] = weakref.WeakValueDicti
 _open_lock = threading.RLock()
 
 
+POLICIES = {"fifo": int(lib.PLK_FIFO), "bounded": int(lib.PLK_BOUNDED)}
+"""What the C half calls the policies of locks."""
+
+
 class Domain:
     """A shared segment of ticket locks.
 
@@ -101,8 +105,11 @@ class Domain:
                 entry += 1
         return found
 
-    def find_cell(self, name: str, create: bool) -> int:
-        """Index of the named cell; UnknownLockError, DomainFullError, ValueError."""
+    def find_cell(self, name: str, create: bool, policy: str | None = None) -> int:
+        """Index of the named cell; UnknownLockError, DomainFullError, ValueError.
+
+        policy: of a new lock, and what an existing one must have; None: any, and fifo if it is new.
+        """
         if not isinstance(name, str):
             raise TypeError(f"a lock's name is a str, not {type(name).__name__}: {name!r}")
         self.not_an_array()
@@ -113,20 +120,29 @@ class Domain:
             )
         with self._guard:
             s = self._live()
-            index = int(lib.plk_name_find(s, raw, len(raw), create))
+            index = int(lib.plk_name_find(s, raw, len(raw), create, POLICIES[policy or "fifo"]))
         if index == -errno.ENOENT:
             known = ", ".join(repr(n) for n, _ in self._names()[:10]) or "none"
             raise errors.UnknownLockError(
                 f"{self.describe()} has no lock {name!r} and create=False; it has: {known}"
             )
-        return self._cell(index)
+        index = self._cell(index)
+        if policy is not None and policy != (found := self.policy(index)):
+            raise ValueError(
+                f"lock {name!r} of {self.describe()} exists with policy={found!r}, not {policy!r}"
+            )
+        return index
 
-    def new_cell(self) -> int:
-        """Allocate an unnamed cell; DomainFullError."""
+    def new_cell(self, policy: str | None = None) -> int:
+        """Allocate an unnamed cell; DomainFullError, ProtocolMismatchError."""
         self.not_an_array()
         with self._guard:
             s = self._live()
-            return self._cell(int(lib.plk_cell_new(s)))
+            return self._cell(int(lib.plk_cell_new(s, POLICIES[policy or "fifo"])))
+
+    def policy(self, index: int) -> str:
+        """ "fifo" or "bounded"."""
+        return "bounded" if self.cell(index).flags & lib.PLK_CELL_BOUNDED else "fifo"
 
     def _cell(self, index: int) -> int:
         if index >= 0:
@@ -135,6 +151,11 @@ class Domain:
             raise errors.DomainFullError(
                 f"{self.describe()}: no room for another lock (it has {self.lock_limit}, and 4096 names); "
                 "create the domain with more: Domain(..., locks=N)"
+            )
+        if index == -errno.EPROTONOSUPPORT:
+            raise errors.ProtocolMismatchError(
+                f"{self.describe()} uses the native unlock protocol, under which nobody is ever woken: "
+                "a bounded lock needs a domain with protocol='enlightened'"
             )
         raise segment.refusal(index, ffi.new("struct plk_found *"), self.describe())
 

@@ -13,12 +13,11 @@ from pylocks import errors
 from pylocks._core import lib
 from pylocks._lock import Array, Lock, Within
 from pylocks.attach import Request
-from pylocks.domain import Domain, Token, from_token, make
+from pylocks.domain import POLICIES, Domain, Token, from_token, make
 from pylocks.views import Owner
 
 __all__ = ["LockArray", "TicketLock"]
 
-POLICIES = ("fifo",)
 ON_OWNER_DEATH = ("warn", "raise")
 # Sparse, so room costs nothing; one that was ever shared keeps its cell until the domain goes.
 DEFAULT_LOCKS = 1 << 20
@@ -75,7 +74,9 @@ class TicketLock(Lock):
     TicketLock() is anonymous: share it by fork, or pass it to any process of this user while the
     process that pickles it lives.  TicketLock("orders") is the same lock in every process of this
     user; with `domain` it is looked for there, and with create=False UnknownLockError is raised if
-    it does not exist.  policy: "fifo", strict ticket order.
+    it does not exist.  policy: "fifo", strict ticket order; "bounded", where whoever comes while the
+    lock is free may have it, but no waiter is passed by for long: one of them, in order of arrival, is
+    let in every 200 us.  None: that of the lock if it exists, "fifo" if it is new.
 
     If a thread dies while it holds the lock, however it dies, the next in line gets it, and
     owner_died is True until somebody who holds it calls mark_consistent().  on_owner_death says how
@@ -99,18 +100,18 @@ class TicketLock(Lock):
         *,
         domain: Domain | None = None,
         create: bool = True,
-        policy: str = "fifo",
+        policy: str | None = None,
         on_owner_death: str = "warn",
     ) -> TicketLock:
         """See the class; also any DomainError of attaching."""
-        if policy not in POLICIES:
+        if policy is not None and policy not in POLICIES:
             raise ValueError(f"policy is {', '.join(map(repr, POLICIES))}, not {policy!r}")
         refuses = _refuses(on_owner_death)
         if name is None and not create:
             raise ValueError("create=False needs the name of a lock")
         if domain is None:
             domain = _default_domain() if name is None else _domain_for_name(name, create)
-        index = domain.new_cell() if name is None else domain.find_cell(name, create)
+        index = domain.new_cell(policy) if name is None else domain.find_cell(name, create, policy)
         lock = super().__new__(cls, domain, domain.address, index, refuses)
         lock.name, lock.on_owner_death = name, on_owner_death
         lock._private = lib.plk_forks_seen() if name is None else None
@@ -127,6 +128,11 @@ class TicketLock(Lock):
         after which TimeoutError is raised; None, for ever.
         """
         return Within(self, timeout, True)
+
+    @property
+    def policy(self) -> str:
+        """ "fifo" or "bounded"."""
+        return self.domain.policy(self.index)
 
     @property
     def owner(self) -> Owner | None:

@@ -93,6 +93,8 @@ class Spin:
     """While no more than so many are in a queue, they give way to each other instead of sleeping."""
     ahead: int
     """In a longer queue so many, the next in line, are awake."""
+    cpus: int
+    """So many can run at a time."""
 
 
 @dataclass(frozen=True)
@@ -215,20 +217,23 @@ def _agree(asked: Mapping[str, Choice], protocol: str) -> None:
 
 def _spin(facts: machine.Machine) -> Spin:
     near = max(1, int(facts.parallel) - 1)
-    crowd = CROWD_PER_CPU * max(1, int(facts.parallel))
+    cpus = max(1, int(facts.parallel))
+    crowd = CROWD_PER_CPU * cpus
     virtual = facts.hypervisor
     if facts.cpus == 1:
         reason = "one CPU in the affinity mask: the holder can't run while a waiter spins"
-        return Spin(0, 0, reason, crowd, AHEAD)
+        return Spin(0, 0, reason, crowd, AHEAD, cpus)
     if facts.parallel < 2:
         reason = f"CPU quota of {facts.parallel:g}: spinning would use up the holder's time"
-        return Spin(0, 0, reason, 0, AHEAD)
+        return Spin(0, 0, reason, 0, AHEAD, cpus)
     if facts.quota is not None and facts.quota < facts.cpus:
         reason = f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little"
-        return Spin(SPIN_NS_METAL, near, reason, 0, AHEAD)
+        return Spin(SPIN_NS_METAL, near, reason, 0, AHEAD, cpus)
     if virtual:
-        return Spin(SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear", crowd, AHEAD)
-    return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap", crowd, AHEAD)
+        return Spin(
+            SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear", crowd, AHEAD, cpus
+        )
+    return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap", crowd, AHEAD, cpus)
 
 
 def decide(
@@ -385,7 +390,7 @@ class _Process:
         spin = self.decision.spin
         lib.plk_segment_spin(segment, int(spin.ns / self.ns_per_turn), spin.near)
         lib.plk_segment_learn(segment, spin.ns, self.ns_per_turn)
-        lib.plk_segment_crowd(segment, spin.crowd, spin.ahead)
+        lib.plk_segment_crowd(segment, spin.crowd, spin.ahead, spin.cpus)
 
 
 process = _Process()

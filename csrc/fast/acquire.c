@@ -122,7 +122,7 @@ static void leave_queue(struct plk_wait *w)
         rc = plk_wait_turn(w);
     while (rc == -EINTR);
     if (rc == 0)
-        plk_unlock(w->lock);
+        plk_unlock(PLK_WANTED(w));
     Py_END_ALLOW_THREADS
     PyErr_Restore(type, value, traceback);
 }
@@ -148,13 +148,14 @@ static int look_at_signals(struct plk_wait *w)
  * is, another vCPU.  1: acquired, 0: queued, -1: exception set. */
 static int queue_again(struct plk_wait *w, PyObject *domain)
 {
-    struct plk_seat *seat = PyErr_Occurred() ? NULL : plk_seat_for(w->lock, domain);
+    struct plk_lock *wanted = PLK_WANTED(w);
+    struct plk_seat *seat = PyErr_Occurred() ? NULL : plk_seat_for(wanted, domain);
     uint64_t deadline = w->deadline;
     int rc;
 
     if (seat == NULL)
         return -1;
-    rc = plk_take_seated(w->lock, seat, w);
+    rc = plk_take_seated(wanted, seat, w);
     w->deadline = deadline;
     return rc == 0;
 }
@@ -174,7 +175,7 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
         if (rc == -ETIMEDOUT)
             return 0;
         if (rc != -EINTR) {
-            plk_raise(rc, domain, w->lock);
+            plk_raise(rc, domain, PLK_WANTED(w));
             return -1;
         }
         rc = look_at_signals(w);

@@ -27,7 +27,7 @@ static int array_lock(ArrayObject *self, PyObject *key, struct plk_lock *lock)
     rc = plk_lock_init(lock, self->target, (uint32_t)index);
     if (rc == 0)
         return 0;
-    *lock = (struct plk_lock){NULL, self->target, (uint64_t)index + 1};
+    *lock = (struct plk_lock){NULL, self->target, (uint64_t)index + 1, PLK_FIFO};
     plk_raise(rc, self->domain, lock);
     return -1;
 }

@@ -113,6 +113,12 @@ static PyObject *lock_get_waiters(LockObject *self, void *unused)
         return NULL;
     head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
     queue = PLK_LOAD(&self->lock.cell->tail) - head;
+    if (self->lock.policy == PLK_BOUNDED) {
+        const struct plk_cell *waiting = plk_queue_cell(self->lock.cell);
+
+        head = PLK_LOAD_ACQUIRE(&waiting->head);
+        queue += PLK_LOAD(&waiting->tail) - head;
+    }
     return PyLong_FromUnsignedLongLong(queue > 0 ? queue - 1 : 0);
 }
 

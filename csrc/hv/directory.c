@@ -19,7 +19,10 @@ static uint32_t plk_name_hash(const char *name, uint32_t length)
     return hash;
 }
 
-static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used)
+/* A bounded lock is two cells, and stays so: a freed pair is only ever reused as one. */
+#define PLK_CELL_KIND (PLK_CELL_BOUNDED | PLK_CELL_QUEUE)
+
+static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kind)
 {
     uint32_t i;
 
@@ -31,53 +34,77 @@ static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used)
         if (rc != 0)
             return rc;
         flags = PLK_LOAD(&cell->flags);
-        if ((flags & PLK_CELL_ALLOCATED) == 0) {
+        if ((flags & (PLK_CELL_ALLOCATED | PLK_CELL_KIND)) == kind) {
             PLK_STORE(&s->header->cells_free, PLK_LOAD(&s->header->cells_free) - 1);
             PLK_STORE_RELEASE(&cell->flags,
-                              ((PLK_GENERATION_OF(flags) + 1) << 16) | PLK_CELL_ALLOCATED);
+                              ((PLK_GENERATION_OF(flags) + 1) << 16) | kind | PLK_CELL_ALLOCATED);
             return i;
         }
     }
-    PLK_STORE(&s->header->cells_free, 0); /* the hint was wrong: a process died at it */
+    if (kind == 0)
+        PLK_STORE(&s->header->cells_free, 0); /* the hint was wrong: a process died at it */
     return -EUSERS;
 }
 
-static int64_t plk_cell_take(struct plk_segment *s)
+/* Cells that were never used, `count` in a row. */
+static int64_t plk_cell_fresh(struct plk_segment *s, uint32_t used, uint32_t count)
 {
-    struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->cells_next);
-    struct plk_cell *cell;
-    int64_t index;
-    int rc;
+    uint32_t i;
 
-    if (h->array)
-        return -EINVAL;
-    if (used > s->geometry.cells)
-        return -PLK_E_CORRUPT;
-    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used)) != -EUSERS)
-        return index;
-    if (used == s->geometry.cells)
-        return plk_cell_reuse(s, used);
-    cell = plk_cell_at(s, used);
-    rc = plk_reserve(s, cell, sizeof(*cell));
-    if (rc != 0)
-        return rc;
-    if ((PLK_LOAD(&cell->flags) & PLK_CELL_ALLOCATED) != 0)
-        return -PLK_E_CORRUPT; /* it is a lock already: cells_next went back */
-    PLK_STORE(&h->cells_next, used + 1);
-    PLK_STORE_RELEASE(&cell->flags, PLK_CELL_ALLOCATED);
+    for (i = used; i < used + count; i++) {
+        struct plk_cell *cell;
+        int rc = plk_reserve_cell(s, i, &cell);
+
+        if (rc != 0)
+            return rc == -EINVAL ? -EUSERS : rc;
+        if ((PLK_LOAD(&cell->flags) & PLK_CELL_ALLOCATED) != 0)
+            return -PLK_E_CORRUPT; /* it is a lock already: cells_next went back */
+    }
     return used;
 }
 
-int64_t plk_cell_new(struct plk_segment *s)
+static int64_t plk_cell_take(struct plk_segment *s, uint32_t policy)
+{
+    struct plk_header *h = s->header;
+    uint32_t used = PLK_LOAD(&h->cells_next), kind = policy == PLK_BOUNDED ? PLK_CELL_BOUNDED : 0;
+    uint32_t count = policy == PLK_BOUNDED ? 2 : 1;
+    int64_t index;
+
+    if (h->array || (policy == PLK_BOUNDED && s->geometry.stride != PLK_LINE))
+        return -EINVAL;
+    if (policy == PLK_BOUNDED && s->face.protocol == PLK_NATIVE)
+        return -EPROTONOSUPPORT;
+    if (used > s->geometry.cells)
+        return -PLK_E_CORRUPT;
+    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used, kind)) != -EUSERS)
+        return index;
+    index = plk_cell_fresh(s, used, count);
+    if (index < 0)
+        return index != -EUSERS ? index : plk_cell_reuse(s, used, kind);
+    PLK_STORE(&h->cells_next, used + count);
+    if (policy == PLK_BOUNDED)
+        PLK_STORE_RELEASE(&plk_cell_at(s, used + 1)->flags, PLK_CELL_QUEUE | PLK_CELL_ALLOCATED);
+    PLK_STORE_RELEASE(&plk_cell_at(s, used)->flags, kind | PLK_CELL_ALLOCATED);
+    return used;
+}
+
+int64_t plk_cell_new(struct plk_segment *s, uint32_t policy)
 {
     int64_t index = plk_guard_lock(s);
 
     if (index != 0)
         return index;
-    index = plk_cell_take(s);
+    index = plk_cell_take(s, policy);
     plk_guard_unlock(s);
     return index;
+}
+
+static int plk_queue_used(struct plk_segment *s, uint32_t index, const struct plk_cell *gate)
+{
+    struct plk_cell *queue;
+
+    return (PLK_LOAD(&gate->flags) & PLK_CELL_BOUNDED) != 0 && plk_reserve_cell(s, index + 1, &queue) == 0 &&
+           PLK_LOAD(&queue->head) != PLK_LOAD(&queue->tail);
 }
 
 int plk_cell_free(struct plk_segment *s, uint32_t index)
@@ -89,9 +116,9 @@ int plk_cell_free(struct plk_segment *s, uint32_t index)
         return rc;
     rc = plk_reserve_cell(s, index, &cell);
     if (rc != 0 || index >= PLK_LOAD(&s->header->cells_next) ||
-        (PLK_LOAD(&cell->flags) & PLK_CELL_ALLOCATED) == 0)
+        (PLK_LOAD(&cell->flags) & (PLK_CELL_ALLOCATED | PLK_CELL_QUEUE)) != PLK_CELL_ALLOCATED)
         rc = -EINVAL;
-    else if (PLK_LOAD(&cell->head) != PLK_LOAD(&cell->tail))
+    else if (PLK_LOAD(&cell->head) != PLK_LOAD(&cell->tail) || plk_queue_used(s, index, cell))
         rc = -EBUSY;
     else {
         PLK_STORE_RELEASE(&cell->flags, PLK_LOAD(&cell->flags) & ~(uint32_t)PLK_CELL_ALLOCATED);
@@ -121,7 +148,7 @@ static int64_t plk_name_look(struct plk_segment *s, const char *name, uint32_t l
     return -ENOENT;
 }
 
-static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t length)
+static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t length, uint32_t policy)
 {
     int64_t used = plk_entries_ready(s), cell;
     struct plk_entry *e;
@@ -141,7 +168,7 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
             return rc;
         PLK_STORE_RELEASE(&s->header->entries_next, i + 1);
     }
-    cell = plk_cell_take(s);
+    cell = plk_cell_take(s, policy);
     if (cell < 0)
         return cell;
     PLK_STORE_RELEASE(&e->state, PLK_ENTRY_FILLING);
@@ -153,7 +180,7 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
     return cell;
 }
 
-int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create)
+int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create, uint32_t policy)
 {
     int64_t cell;
 
@@ -167,7 +194,7 @@ int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, 
         return cell;
     cell = plk_name_look(s, name, length); /* somebody may have been quicker */
     if (cell == -ENOENT)
-        cell = plk_name_add(s, name, length);
+        cell = plk_name_add(s, name, length, policy);
     plk_guard_unlock(s);
     return cell;
 }
@@ -194,13 +221,23 @@ int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], 
 int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t index)
 {
     struct plk_segment *s = plk_segment_of(domain);
-    struct plk_cell *cell;
+    struct plk_cell *cell, *queue;
+    uint32_t flags;
     int rc;
 
     if (s->closed)
         return -ESHUTDOWN;
     rc = plk_reserve_cell(s, index, &cell);
+    flags = rc == 0 ? PLK_LOAD(&cell->flags) : 0;
+    if ((flags & PLK_CELL_QUEUE) != 0)
+        return -EINVAL;
+    if ((flags & PLK_CELL_BOUNDED) != 0) {
+        if (s->geometry.stride != PLK_LINE || s->face.protocol == PLK_NATIVE)
+            return -EINVAL; /* no such lock can have been made here */
+        rc = plk_reserve_cell(s, index + 1, &queue);
+    }
     if (rc == 0)
-        *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1};
+        *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1,
+                                  (flags & PLK_CELL_BOUNDED) != 0 ? PLK_BOUNDED : PLK_FIFO};
     return rc;
 }

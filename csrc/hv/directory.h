@@ -4,15 +4,17 @@
 
 #include "recover/segment.h"
 
-/* Allocate an unnamed cell.  Its index; -EUSERS: all are in use; -ENOSPC: no memory. */
-int64_t plk_cell_new(struct plk_segment *s);
+/* Allocate an unnamed cell; under the bounded policy (enum plk_policy) two, of which this is
+ * the gate.  Its index; -EUSERS: all are in use; -ENOSPC: no memory; -EPROTONOSUPPORT: native
+ * unlockers promote nobody. */
+int64_t plk_cell_new(struct plk_segment *s, uint32_t policy);
 
 /* Give it back.  0; -EBUSY: held or waited for; -EINVAL: not allocated. */
 int plk_cell_free(struct plk_segment *s, uint32_t index);
 
-/* The cell of that name, created if `create` and new.  -ENOENT, -EUSERS (no cell
- * or no entry left), -ENOSPC (no memory), -ENAMETOOLONG, -PLK_E_CORRUPT. */
-int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create);
+/* The cell of that name, created under the policy if `create` and new.  -ENOENT, -EUSERS (no
+ * cell or no entry left), -ENOSPC (no memory), -EPROTONOSUPPORT, -ENAMETOOLONG, -PLK_E_CORRUPT. */
+int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create, uint32_t policy);
 
 /* Entry i: its cell index, name copied out; -ENOENT: none there; -ERANGE: the end. */
 int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], uint32_t *length);

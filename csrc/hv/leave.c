@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "hv/barrier.h"
+#include "hv/bounded.h"
 #include "hv/park.h"
 #include "hv/vcpu.h"
 #include "recover/abandon.h"
@@ -43,8 +44,8 @@ static void plk_wait_over(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1);
 }
 
-static uint64_t plk_pass(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
-                         uint64_t head)
+uint64_t plk_pass(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                  uint64_t head)
 {
     unsigned passed;
 
@@ -67,7 +68,10 @@ void plk_serve_next(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
 
     PLK_FENCE(); /* [K1] [K2] head is out before we look; pairs with the fences of plk_slow_raise, plk_leave */
     head = plk_pass(s, seat->vcpu, lock->cell, lock->id, head);
-    plk_kick(s, seat->vcpu, lock->id, head, PLK_KICK_ONCE);
+    if (lock->policy == PLK_BOUNDED && PLK_LOAD(&lock->cell->tail) == head)
+        plk_queue_call(lock, seat); /* nobody is at the gate */
+    else
+        plk_kick(s, seat->vcpu, lock->id, head, PLK_KICK_ONCE);
 }
 
 int plk_leave(struct plk_wait *w)

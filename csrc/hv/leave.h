@@ -8,6 +8,10 @@ int plk_leave(struct plk_wait *w);
 int plk_resume(struct plk_wait *w);
 int plk_crowded(struct plk_domain *domain);
 
+/* Pass over abandoned tickets from `head` on; which is served then. */
+uint64_t plk_pass(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
+                  uint64_t head);
+
 /* Ticket `head` is served: pass over it if it is abandoned, else kick its waiter. */
 void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
                uint64_t head);

@@ -49,6 +49,7 @@
 #include <sched.h>
 
 #include "hv/barrier.h"
+#include "hv/bounded.h"
 #include "hv/futex.h"
 #include "hv/watch.h"
 
@@ -80,8 +81,7 @@ void plk_watch_by_clock(struct plk_wait *w)
     }
 }
 
-static struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t id, uint64_t ticket,
-                                          uint32_t *bit)
+struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t id, uint64_t ticket, uint32_t *bit)
 {
     uint64_t hash = plk_mix(id, ticket);
 
@@ -123,12 +123,21 @@ static void plk_kick_near(struct plk_segment *s, const struct plk_wait *w)
     }
 }
 
+/* Need w not sleep?  Its ticket is served; and, if that is the queue's of a bounded lock,
+ * it has been called to the gate, or the gate stands open. */
+static int plk_park_over(const struct plk_wait *w)
+{
+    if (PLK_LOAD_ACQUIRE(&w->lock->cell->head) != w->ticket)
+        return 0;
+    return w->stage != PLK_STAGE_STANDBY || w->gate == NULL || plk_queue_called(w);
+}
+
 long plk_park(struct plk_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
-    struct plk_cell *cell = w->lock->cell;
     struct plk_vcpu *me = w->seat->vcpu;
-    uint64_t until = w->deadline < w->pause ? w->deadline : w->pause;
+    uint64_t until = w->deadline < w->pause ? w->deadline : w->pause, armed = PLK_FOREVER;
+    int queues = w->gate != NULL && w->stage != PLK_STAGE_GATE;
     uint32_t mine = PLK_KICKED(w->lock->id, w->ticket), bit, seq;
     struct plk_channel *channel;
     enum plk_sleep how;
@@ -143,21 +152,25 @@ long plk_park(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1); /* [D4] */
     __atomic_fetch_add(&channel->parked, PLK_PARK_ENTER, __ATOMIC_SEQ_CST); /* 2 */
     PLK_STORE(&channel->cpu, (uint32_t)sched_getcpu() + 1);
-    plk_slow_raise(s, cell);                                       /* 3 */
+    plk_slow_raise(s, queues ? w->gate->cell : w->lock->cell);     /* 3 */
     /* [K1] its fence pairs with unlock_barrier in plk_unlock, with the fence of
      * plk_serve_next, and with the new head of plk_pass_on */
     how = PLK_SLEEP_WOKEN;
-    if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {              /* 4 */
-        if (s->face.ahead != 0)
+    if (!plk_park_over(w)) {                                       /* 4 */
+        if (queues)
+            armed = plk_queue_arm(w);
+        else if (s->face.ahead != 0)
             plk_kick_near(s, w);
+        if (until > w->watch)
+            until = w->watch;
         PLK_EVENT(me, parks);
-        how = plk_futex_wait(&channel->seq, seq, bit, until < w->watch ? until : w->watch); /* 5 */
+        how = plk_futex_wait(&channel->seq, seq, bit, until < armed ? until : armed); /* 5 */
         if (how == PLK_SLEEP_WOKEN && PLK_LOAD(&channel->kicked) == mine)
             plk_wake_learn(&s->face, plk_now() - PLK_LOAD(&channel->kicked_ns));
-        else if (PLK_LOAD_ACQUIRE(&cell->head) != w->ticket) {
+        else if (!plk_park_over(w)) {
             if (how == PLK_SLEEP_WOKEN)
                 PLK_EVENT(me, spurious);
-            else if (how == PLK_SLEEP_TIMED_OUT && w->watch <= until)
+            else if (how == PLK_SLEEP_TIMED_OUT && w->watch <= until && until < armed)
                 PLK_EVENT(me, watchdogs);
         }
     }
@@ -166,6 +179,8 @@ long plk_park(struct plk_wait *w)
 
     if (how == PLK_SLEEP_UNSUPPORTED)
         sched_yield();
+    if (armed != PLK_FOREVER)
+        plk_queue_disarm(w, armed);
     /* However the sleep ended: signals that come often must not starve this. */
     plk_watch_by_clock(w);
     return how == PLK_SLEEP_INTERRUPTED ? PLK_HINT_INTERRUPTED : PLK_HINT_NONE;

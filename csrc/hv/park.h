@@ -26,6 +26,9 @@ void plk_watch_by_clock(struct plk_wait *w);
  * w's deadline or pause, or a signal.  Returns a plk_hint. */
 long plk_park(struct plk_wait *w);
 
+/* The event channel of a ticket, and its bit there. */
+struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t id, uint64_t ticket, uint32_t *bit);
+
 enum plk_kick {
     PLK_KICK_ONCE,  /* unless it has been kicked since it fell asleep */
     PLK_KICK_AGAIN, /* in any case: whoever kicked it may have died at that */

@@ -350,7 +350,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
         return rc;
     }
     pthread_mutex_lock(&plk_local);
-    **seat = (struct plk_seat){v, (uint64_t)index + 1, NULL, 0, 0};
+    **seat = (struct plk_seat){.vcpu = v, .tag = (uint64_t)index + 1};
     rc = s->closed ? -ESHUTDOWN : 0; /* closed while we were at it */
     pthread_mutex_unlock(&plk_local);
     if (rc != 0)

@@ -113,8 +113,9 @@ void plk_segment_spin(struct plk_segment *s, uint32_t turns, uint32_t near)
     s->face.spin_near = near;
 }
 
-void plk_segment_crowd(struct plk_segment *s, uint32_t crowd, uint32_t ahead)
+void plk_segment_crowd(struct plk_segment *s, uint32_t crowd, uint32_t ahead, uint32_t cpus)
 {
+    s->face.cpus = cpus;
     s->face.crowd = crowd;
     s->face.ahead = ahead;
 }

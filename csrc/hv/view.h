@@ -42,8 +42,9 @@ int plk_segment_fd(struct plk_segment *s);
 /* Spin for `turns` of cpu_relax behind at most `near` tickets. */
 void plk_segment_spin(struct plk_segment *s, uint32_t turns, uint32_t near);
 
-/* Up to `crowd` in a queue all stay awake; in a longer one the next `ahead`. */
-void plk_segment_crowd(struct plk_segment *s, uint32_t crowd, uint32_t ahead);
+/* Up to `crowd` in a queue all stay awake; in a longer one the next `ahead`; `cpus` can run at
+ * a time. */
+void plk_segment_crowd(struct plk_segment *s, uint32_t crowd, uint32_t ahead, uint32_t cpus);
 
 /* From now on adapt the spin budget, spin_ns at first, to what wakes take. */
 void plk_segment_learn(struct plk_segment *s, uint32_t spin_ns, double ns_per_turn);

@@ -1,5 +1,6 @@
 /* patch/api.c - what the core offers to modules, and the core as a module: its
  * own functions have patch sites, too (lock_event, cpu_relax). */
+#include "hv/bounded.h"
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
@@ -27,6 +28,10 @@ static const struct plk_api plk_the_api = {
     .watch = plk_watch,
     .nest = plk_nest,
     .unnest = plk_unnest,
+    .queue_shown = plk_queue_shown,
+    .queue_promoted = plk_queue_promoted,
+    .queue_standby = plk_queue_standby,
+    .queue_pass = plk_queue_pass,
 };
 
 /* Registers the core itself when first asked, so that it is always the first

@@ -47,11 +47,14 @@ struct plk_lock {
     struct plk_cell *cell;
     struct plk_domain *domain;
     uint64_t id; /* cell index + 1: what `pending` and tombstones say */
+    uint32_t policy; /* enum plk_policy */
 };
+
+enum plk_policy { PLK_FIFO = 0, PLK_BOUNDED = 1 };
 
 /* A thread's place in a queue, while it waits. */
 struct plk_wait {
-    struct plk_lock *lock;
+    struct plk_lock *lock; /* whose ticket it waits for */
     struct plk_seat *seat;
     uint64_t ticket;
     uint64_t deadline; /* CLOCK_MONOTONIC ns; PLK_FOREVER: none */
@@ -61,7 +64,13 @@ struct plk_wait {
     uint32_t forks;    /* of this process when the wait was nested: tells a child */
     uint64_t seen;     /* head when last it moved while this waiter stayed awake */
     uint64_t asleep_at; /* when to sleep unless head moves before; 0: not set */
+    struct plk_lock *gate; /* the bounded lock it wants; NULL: what it wants is `lock` */
+    struct plk_lock queue; /* of that */
+    uint32_t stage;        /* enum plk_stage of bounded.h */
 };
+
+/* The lock that is wanted. */
+#define PLK_WANTED(w) ((w)->gate != NULL ? (w)->gate : (w)->lock)
 #define PLK_FOREVER UINT64_MAX
 
 /* Entered, and what the lock protects may be half-done: a thread died while it
@@ -174,11 +183,27 @@ PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uin
     return 0;
 }
 
+PLK_COLD static void plk_wait_bounded(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w);
+PLK_INLINE int plk_take_free(struct plk_lock *lock, struct plk_seat *seat);
+
+/* The first half of an acquisition under the bounded policy: whoever comes by while
+ * the lock is free has it. */
+PLK_INLINE int plk_barge(struct plk_lock *lock, struct plk_seat *seat)
+{
+    return PLK_LIKELY(seat->retired != lock->id) && PLK_LIKELY(plk_take_free(lock, seat) == 0);
+}
+
 /* plk_take for a thread that has its seat. */
 PLK_INLINE int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
 {
     uint64_t t;
 
+    if (PLK_UNLIKELY(lock->policy != PLK_FIFO)) {
+        if (plk_barge(lock, seat))
+            return 0;
+        plk_wait_bounded(lock, seat, w);
+        return 1;
+    }
     if (PLK_UNLIKELY(seat->left_count != 0) && plk_take_left(lock, seat, w))
         return 1;
     if (PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
@@ -212,21 +237,15 @@ PLK_COLD static int plk_look_after(struct plk_lock *lock, struct plk_seat *seat)
     return PLK_LOAD(&lock->cell->head) != head;
 }
 
-/* plk_trylock for a thread that has its seat.  0: entered, or -EBUSY. */
-PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
+/* Take the lock if it is free: 0, else -EBUSY. */
+PLK_INLINE int plk_take_free(struct plk_lock *lock, struct plk_seat *seat)
 {
     struct plk_cell *cell = lock->cell;
     struct plk_vcpu *me = seat->vcpu;
-    uint64_t t;
+    uint64_t t = PLK_LOAD_ACQUIRE(&cell->head);
 
-    t = PLK_LOAD_ACQUIRE(&cell->head);
-    if (PLK_UNLIKELY(PLK_LOAD(&cell->tail) != t)) {
-        if (!plk_look_after(lock, seat))
-            return -EBUSY;
-        t = PLK_LOAD_ACQUIRE(&cell->head);
-        if (PLK_LOAD(&cell->tail) != t)
-            return -EBUSY;
-    }
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->tail) != t))
+        return -EBUSY;
     plk_announce(me, lock->id);
     /* head never passes tail: if tail is still t, so is head. */
     if (!__atomic_compare_exchange_n(&cell->tail, &t, t + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
@@ -236,6 +255,16 @@ PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
     }
     plk_enter(cell, me, seat->tag, t);
     return 0;
+}
+
+/* plk_trylock for a thread that has its seat.  0: entered, or -EBUSY. */
+PLK_INLINE int plk_trylock_seated(struct plk_lock *lock, struct plk_seat *seat)
+{
+    struct plk_cell *cell = lock->cell;
+
+    if (PLK_UNLIKELY(PLK_LOAD(&cell->tail) != PLK_LOAD_ACQUIRE(&cell->head)) && !plk_look_after(lock, seat))
+        return -EBUSY;
+    return plk_take_free(lock, seat);
 }
 
 /* Acquire if free.  0, PLK_OWNER_DIED, -EBUSY, or an error of plk_take.  Takes no
@@ -248,6 +277,25 @@ PLK_INLINE int plk_trylock(struct plk_lock *lock)
     if (PLK_LIKELY(seat != NULL))
         rc = plk_trylock_seated(lock, seat);
     return PLK_LIKELY(rc == 0) ? plk_entered(lock) : rc;
+}
+
+/* The queue of the bounded lock whose gate this is. */
+PLK_INLINE struct plk_cell *plk_queue_cell(struct plk_cell *gate)
+{
+    return (struct plk_cell *)(void *)((unsigned char *)gate + PLK_LINE);
+}
+
+/* Nobody has a ticket that the holder of t would have to think of. */
+PLK_INLINE int plk_alone(const struct plk_lock *lock, uint64_t t)
+{
+    const struct plk_cell *queue;
+
+    if (PLK_LOAD(&lock->cell->tail) != t + 1)
+        return 0;
+    if (lock->policy == PLK_FIFO)
+        return 1;
+    queue = plk_queue_cell(lock->cell);
+    return PLK_LOAD(&queue->tail) == PLK_LOAD_ACQUIRE(&queue->head);
 }
 
 /* Take down `slow` if nobody needs it; by the holder of ticket t, before it
@@ -264,14 +312,16 @@ PLK_INLINE int plk_trylock(struct plk_lock *lock)
  * slow = 0 and stands.  With tail == t + 1 there is no ticket in (head, tail),
  * hence nobody parked and no tombstone that the flag would have to announce.  A
  * leaver of an older ticket may still set it for nothing; then the next holder
- * comes past here. */
-PLK_COLD static void plk_settle(struct plk_cell *cell, uint64_t t)
+ * comes past here.  Of a bounded lock the same holds for the tail of its queue. */
+PLK_COLD static void plk_settle(const struct plk_lock *lock, uint64_t t)
 {
-    if (PLK_LOAD(&cell->tail) != t + 1)
+    struct plk_cell *cell = lock->cell;
+
+    if (!plk_alone(lock, t))
         return;
     PLK_STORE(&cell->slow, 0);
     PLK_FENCE(); /* [S1] pairs with the arrival's xadd */
-    if (PLK_LOAD(&cell->tail) != t + 1)
+    if (!plk_alone(lock, t))
         PLK_STORE(&cell->slow, 1);
 }
 
@@ -305,7 +355,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
     if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->tag)))
         return -EPERM;
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
-        plk_settle(cell, t);
+        plk_settle(lock, t);
     PLK_STORE_RELEASE(&cell->head, t + 1);
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
@@ -315,6 +365,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
 }
 
 #include "wait.h"
+#include "bounded.h"
 
 /* The rest of plk_acquire: ticket t is queued, or (PLK_NO_TICKET) to be taken. */
 PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)
@@ -338,7 +389,10 @@ PLK_INLINE int plk_acquire(struct plk_lock *lock)
 
     if (PLK_UNLIKELY(seat == NULL))
         return rc;
-    if (PLK_LIKELY(seat->left_count == 0) && PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
+    if (PLK_UNLIKELY(lock->policy != PLK_FIFO)) {
+        if (plk_barge(lock, seat))
+            return plk_entered(lock);
+    } else if (PLK_LIKELY(seat->left_count == 0) && PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
         return plk_entered(lock);
     return plk_acquire_queued(lock, seat, t);
 }

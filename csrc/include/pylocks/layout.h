@@ -50,6 +50,8 @@ enum plk_barrier { PLK_BARRIER_FENCE = 1, PLK_BARRIER_MEMBARRIER = 2 };
 enum plk_cell_flags {
     PLK_CELL_ALLOCATED = 1u << 0,
     PLK_CELL_OWNER_DIED = 1u << 1, /* a holder died inside; sticky until marked consistent */
+    PLK_CELL_BOUNDED = 1u << 2,    /* the gate of a bounded lock, whose queue is the next cell */
+    PLK_CELL_QUEUE = 1u << 3,      /* that queue: no lock of its own */
 };
 /* The upper half of flags counts the reuses of the memory as another lock. */
 #define PLK_GENERATION_OF(flags) ((flags) >> 16)
@@ -79,6 +81,21 @@ struct plk_cell {
     uint32_t slow;
     uint32_t flags;
 };
+
+/* What a bounded lock has besides its two cells, in the other half of the gate's
+ * line (bounded.h).  All of it is advice: whatever it says, nobody enters who may
+ * not, and nobody sleeps longer than the watchdog. */
+struct plk_gate {
+    uint32_t spinner;     /* PLK_SPINNER of who spins at the gate; 0: nobody */
+    uint32_t promoted;    /* the queue's head, + 1, if it has been told to come to the gate */
+    uint64_t promoted_ns; /* CLOCK_MONOTONIC of that */
+    uint64_t armed_ns;    /* by then a sleeper looks whether the gate stands open; 0: none will */
+    uint32_t seen;        /* CPUs, mod 32, on which holders ran since promoted_ns */
+    uint16_t due;         /* the holder that runs on this CPU, + 1, is to promote; 0: nobody yet */
+    uint16_t crowded;     /* the last to be promoted had to wait for a CPU */
+};
+#define PLK_SPINNER(now) ((uint32_t)((now) >> 22) << 1 | 0x40000000u) /* in 4 ms */
+#define PLK_SPINNER_CALLS 1u /* a promotion is due, says the spinner */
 
 /* vCPUs are tagged from 1 on, so that a fresh cell, all zeros, has no owner.  The
  * low 48 bits of the ticket are enough to compare with head: an owner record
@@ -301,6 +318,7 @@ PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);
 PLK_STATIC_ASSERT(counter_line, offsetof(struct plk_vcpu, events) == 320);
 PLK_STATIC_ASSERT(hypercall_line, offsetof(struct plk_vcpu, hypercall) == 448);
 PLK_STATIC_ASSERT(life_fits, sizeof(pthread_mutex_t) <= 64);
+PLK_STATIC_ASSERT(gate, sizeof(struct plk_cell) + sizeof(struct plk_gate) == PLK_LINE);
 PLK_STATIC_ASSERT(channel, sizeof(struct plk_channel) == 32);
 PLK_STATIC_ASSERT(entry, sizeof(struct plk_entry) == 128);
 PLK_STATIC_ASSERT(header, sizeof(struct plk_header) <= PLK_PAGE);

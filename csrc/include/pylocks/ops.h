@@ -67,6 +67,7 @@ struct plk_domain {
     uint32_t wake_ns;    /* what it takes from a kick until its waiter runs, learned */
     uint32_t spin_ns;    /* what spin_turns was at first; 0: spin_turns is not learned */
     uint32_t turn_ps;    /* what a cpu_relax turn takes, ps; 0: unknown */
+    uint32_t cpus;       /* how many this process can use at a time */
 };
 
 #define PLK_MAX_DOMAINS 256u
@@ -78,6 +79,8 @@ struct plk_seat {
     uint64_t tag;          /* what owner records call it: index of the slot + 1 */
     struct plk_pend *left; /* abandoned tickets that may still stand, private */
     uint32_t left_count, left_room;
+    uint64_t retired;      /* bounded: next time wait in the queue of this lock (its id) at once */
+    uint32_t since_clock;  /* bounded: unlocks since the last look at the clock */
 };
 
 struct plk_api;
@@ -126,6 +129,15 @@ struct plk_api {
      * meanwhile, where the ticket is the parent's and w must be taken anew. */
     int (*nest)(struct plk_wait *w);
     int (*unnest)(struct plk_wait *w);
+    /* The queue of a bounded lock (bounded.h). */
+    /* Others are to look at the queue when they leave the gate. */
+    void (*queue_shown)(struct plk_lock *gate);
+    /* Has the holder of the queue, w, been promoted?  Or is it time it was: then it is. */
+    int (*queue_promoted)(struct plk_wait *w);
+    /* Sleep as the holder of the queue until that, or until the gate stands open. */
+    long (*queue_standby)(struct plk_wait *w);
+    /* Leave the queue to the next.  wake: and promote it, for w leaves without the lock. */
+    void (*queue_pass)(struct plk_wait *w, int wake);
 };
 
 #endif

@@ -53,15 +53,8 @@ PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
     return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->tag);
 }
 
-/* Wait until w's ticket is served.
- *  0           entered
- *  -EINTR      a signal came, or w->pause has: look at signals, set w->pause
- *              anew and call again, or call api->leave
- *  -ETIMEDOUT  w->deadline has come and the ticket is abandoned
- *  -EDEADLK    this thread would wait for itself; the ticket is abandoned
- * While no tombstone is free a ticket can't be abandoned: the timeout comes
- * late then, and the attempt is repeated every PLK_LEAVE_RETRY ns. */
-PLK_COLD static int plk_wait_turn(struct plk_wait *w)
+/* Wait until w's ticket is served; what it returns stands at plk_wait_turn (bounded.h). */
+PLK_COLD static int plk_wait_ticket(struct plk_wait *w)
 {
     const struct plk_api *api = plk_module_self.api;
     struct plk_domain *domain = w->lock->domain;
