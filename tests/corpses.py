@@ -7,7 +7,7 @@ written into its slot and the cell from outside, as often as a test wants it to 
 
 from __future__ import annotations
 
-from staging import CELL, Stage, until
+from staging import CELL, Stage, idle, until
 
 ONLINE, NO_TICKET, OWNER_DIED = 2, 2**64 - 1, 2
 LOCK = CELL + 1
@@ -77,3 +77,11 @@ class Corpse:
         ticket = self.draw()
         self.words.put64(self.words.cell(CELL, "owner"), ticket << 16 | self.tag)
         self.lie(ticket=ticket)
+
+
+def buried(s: Stage, corpse: Corpse) -> None:
+    """The dead has been recovered, if not before then now, and nothing is left of it."""
+    s.words.put64(s.words.layout["header.looked_ns"], 0)
+    s.parties[0].ask("domain.recover()")
+    assert corpse.buried
+    idle(s)

@@ -25,6 +25,9 @@ from typing import Any
 import capstone  # type: ignore[import-untyped]
 import capstone.x86  # type: ignore[import-untyped]
 
+import pylocks
+from pylocks.ops import Op
+
 TESTS = Path(__file__).resolve().parent
 THIRD_PARTY = TESTS / "thirdparty"
 SITE = 6
@@ -246,17 +249,9 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Op):
     """One row of pylocks.ops(), and the table slot that the site as compiled calls through."""
 
-    op: str
-    module: str
-    address: int
-    before: bytes
-    after: bytes
-    choice: str
-    kind: str
-    reason: str
     slot: int | None
     """Address of the slot; None: not a call."""
     target: int | None
@@ -294,7 +289,6 @@ def writable_and_executable() -> list[str]:
 
 def portrait(said: Any = None, extra: Sequence[str] = ()) -> str:
     """The patch table of this process and the text of its modules, as JSON for read_portrait()."""
-    pylocks = importlib.import_module("pylocks")
     rows = []
     for op in pylocks.ops():
         row = {**asdict(op), "before": op.before.hex(), "after": op.after.hex(), "slot": None, "target": None}
@@ -345,11 +339,9 @@ def compile_c(
     python: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """Compile C files against the public headers; the caller looks at the exit status."""
-    from pylocks import get_include
-
     own = ["-I", sysconfig.get_path("include")] if python else []
     return subprocess.run(
-        [*(command or compiler()), "-fPIC", *flags, "-I", include or get_include(), *own,
+        [*(command or compiler()), "-fPIC", *flags, "-I", include or pylocks.get_include(), *own,
          *map(str, sources), "-o", str(target)],
         capture_output=True, text=True,
     )  # fmt: skip

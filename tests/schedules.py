@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
+from typing import Any
 
-from ptracing import Access, Party
+from parties import Access, Party
 from staging import CELL, Stage
 from words import Words
 
@@ -129,6 +130,16 @@ def explore(
         stop_first += 1
 
 
+SAMPLE = 40
+"""Schedules of each pair of operations, one of which is a recovery: it has some hundred accesses."""
+
+
+def explore_some(s: Stage, *what: Any, slots: Collection[int] = ()) -> None:
+    """explore(s.words, *what) SAMPLE schedules, which must not turn out to be the same few."""
+    schedules = explore(s.words, *what, slots=slots, sample=SAMPLE)
+    assert len(schedules) >= SAMPLE // 2
+
+
 def _spread(count: int, most_first: int, most_second: int) -> set[tuple[int, int]]:
     """So many points of the rectangle (the additive recurrence R2: no clusters, no gaps)."""
     steps = (0.7548776662466927, 0.5698402909980532)
@@ -163,3 +174,16 @@ def until_served(holder: Party, s: Stage) -> None:
     head = s.words.read(CELL)["head"]
     while s.words.read(CELL)["head"] == head:
         assert len(holder.pass_accesses(1, meeting(s.words, QUEUE))) == 1
+
+
+def slot_of(s: Stage, party: Party) -> int:
+    return s.words.vcpu_of(party.process.pid)
+
+
+def take(party: Party, queued: int = 1) -> None:
+    assert party.ask("stepping.take(0)") == queued
+
+
+def turn_and_release(party: Party) -> None:
+    assert party.ask("stepping.turn(0)") == 0
+    assert party.ask("stepping.unlock(0)") == 0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ptracing import Party
+from parties import Party
 from words import Words
 
 CELL = 0

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from sanitize import build
 from sanitize.build import Plant
+from sanitize.sample import LONG, run, skip_unless_made
 
-if not build.CSRC.is_dir():  # pragma: no cover
-    pytest.skip("these tests compile the source tree", allow_module_level=True)
-if reason := build.why_not(build.FUZZ.sanitizer):  # pragma: no cover
-    pytest.skip(reason, allow_module_level=True)
-
-pytestmark = pytest.mark.timeout(170)  # the first to come compiles the whole core
+skip_unless_made(build.FUZZ)
+pytestmark = LONG
 
 SAMPLE_S = 8
 EXECUTIONS = 400_000
 """At most: a fault that needs more is not found in time."""
-
-
-def run(program: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program, *map(str, arguments)], capture_output=True, text=True, errors="replace", timeout=110
-    )
 
 
 def test_no_segment_breaks_who_reads_it(tmp_path: Path) -> None:
@@ -63,7 +53,7 @@ INNER = {
     "plk_serve_next", "plk_reserve", "plk_reserve_cell", "plk_slots_ready", "plk_entries_ready",
     "plk_cells_next", "plk_resume", "plk_segment_address", "plk_segment_fd",
     "plk_recover_lapsed", "plk_recover_dead", "plk_leave_for", "plk_release_for",
-    "plk_slot_find", "plk_guard_lock", "plk_guard_trylock", "plk_guard_unlock", "plk_guard_clean",
+    "plk_slot_find", "plk_guard_lock", "plk_guard_trylock", "plk_guard_unlock",
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock",
 }  # fmt: skip
 """Reached through others, or read nothing."""

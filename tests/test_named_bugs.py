@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptracing import SYSCALL_STOP, Access, Instruction, Party
+from parties import Access, Party
+from ptracing import SYSCALL_STOP, Instruction
 from schedules import ATTEMPTS, QUEUE, Overslept, explore, overslept
 from staging import CELL, Stage, Staging, idle
 from support import header

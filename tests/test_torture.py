@@ -17,11 +17,12 @@ from torture.harness import (
     Configuration,
     Result,
     build,
-    compiler,
     configurations,
     run,
     why_not,
 )
+
+from bench.compiling import compiler
 
 NOBODY = 65534
 """A user without rights."""

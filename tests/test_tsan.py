@@ -7,17 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sanitize import build
+from sanitize import build, sample
 from sanitize.build import Plant
+from sanitize.sample import LONG, skip_unless_made
 
 from pylocks.ops import slow_paths
 
-if not build.CSRC.is_dir():  # pragma: no cover
-    pytest.skip("these tests compile the source tree", allow_module_level=True)
-if reason := build.why_not(build.TSAN.sanitizer):  # pragma: no cover
-    pytest.skip(reason, allow_module_level=True)
-
-pytestmark = pytest.mark.timeout(170)  # the first to come compiles the whole core
+skip_unless_made(build.TSAN)
+pytestmark = LONG
 
 SAMPLE_S = 3
 PLANTED_S = 20
@@ -25,10 +22,7 @@ REPORTED = 66
 
 
 def run(program: Path, *arguments: str | float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program, *map(str, arguments)], capture_output=True, text=True, timeout=110,
-        env=build.tsan_environment(),
-    )  # fmt: skip
+    return sample.run(program, *arguments, environment=build.tsan_environment())
 
 
 @pytest.mark.parametrize("way", slow_paths())

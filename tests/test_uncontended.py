@@ -11,17 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from parties import Party, Step
 from patching import build, have
-from ptracing import (
-    SYS_MMAP,
-    SYS_MPROTECT,
-    SYS_PKEY_MPROTECT,
-    Party,
-    Step,
-    map_of,
-    system_calls,
-    why_not,
-)
+from ptracing import SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT, map_of, system_calls, why_not
 from staging import CELL, Stage, Staging
 
 pytest_plugins = ["stage_fixtures"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from . import host, units
+from . import terminal, units
 from .results import Row
-from .summary import finding_lines, sentences, verdict_line
+from .summary import sentences
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDE = 108  #: terminal columns from which on all columns are shown
 
@@ -87,21 +88,14 @@ def legend(result: dict[str, Any]) -> list[str]:
 
 def show(result: dict[str, Any], to: IO[str]) -> None:
     """Print the table, what it shows, and the verdict."""
-    try:
-        import rich  # noqa: F401
-    except ImportError:
-        _plain(result, to)
-    else:
-        _rich(result, to)
+    terminal.show(result, to, _rich, _plain)
 
 
-def _rich(result: dict[str, Any], to: IO[str]) -> None:
+def _rich(result: dict[str, Any], console: Console) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=to, highlight=False)
     wide = console.width >= WIDE
     shown = [column.always or wide for column in COLUMNS]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
@@ -119,28 +113,21 @@ def _rich(result: dict[str, Any], to: IO[str]) -> None:
         table.add_row(
             *[text for text, visible in zip(cells(row), shown, strict=True) if visible], style=style
         )
-    console.print(Text(host.line(result["host"]), style="dim"))
     console.print()
     console.print(table)
     console.print(Text("; ".join(legend(result)), style="dim"))
     console.print()
     for sentence in sentences(result):
         console.print(Text(sentence))
-    for warning in result["warnings"]:
-        console.print(Text(f"note: {warning}", style="dim"))
-    for line in finding_lines(result):
-        console.print(Text(line, style="red"))
-    style = {"pass": "bold green", "fail": "bold red"}.get(result["verdict"], "bold yellow")
-    console.print(Text(verdict_line(result), style=style))
+    for note in terminal.notes(result):
+        console.print(Text(note, style="dim"))
 
 
-def _plain(result: dict[str, Any], to: IO[str]) -> None:
-    width = shutil.get_terminal_size().columns if to.isatty() else 120
+def _plain(result: dict[str, Any], to: IO[str], width: int) -> None:
     shown = [number for number, column in enumerate(COLUMNS) if column.always or width >= WIDE]
     lines = [[COLUMNS[number].title for number in shown]]
     lines += [[cells(row)[number] for number in shown] for row in result["rows"]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    print(host.line(result["host"]), file=to)
     print(file=to)
     for line in lines:
         padded = [
@@ -149,8 +136,4 @@ def _plain(result: dict[str, Any], to: IO[str]) -> None:
         ]
         print("  ".join(padded).rstrip(), file=to)
     print(file=to)
-    said = ["; ".join(legend(result)), *sentences(result)]
-    said += [f"note: {warning}" for warning in result["warnings"]]
-    said += [*finding_lines(result), verdict_line(result)]
-    for text in said:
-        print(textwrap.fill(text, width), file=to)
+    terminal.fill(["; ".join(legend(result)), *sentences(result), *terminal.notes(result)], to, width)

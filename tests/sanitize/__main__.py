@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from bench.compiling import CompilerError
 from sanitize import build
 
 
@@ -63,7 +64,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return fuzz(arguments) if arguments.command == "fuzz" else tsan(arguments)
-    except build.CompilerError as error:
+    except CompilerError as error:
         print(f"sanitize: {error}", file=sys.stderr)
         return 2
 

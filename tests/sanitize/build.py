@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
-import shlex
-import subprocess
-import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.compiling import CompilerError, compiler, digest, make, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -79,7 +77,7 @@ def tsan_environment() -> dict[str, str]:
     (report_mutex_bugs).
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    path = CACHE / f"tsan-{_digest(SUPPRESSED.encode())}.suppressions"
+    path = CACHE / f"tsan-{digest(SUPPRESSED.encode())}.suppressions"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             draft = Path(scratch, path.name)
@@ -98,15 +96,6 @@ class Plant:
     new: str
 
 
-class CompilerError(RuntimeError):
-    """A program could not be compiled."""
-
-
-def compiler() -> tuple[str, ...]:
-    """The command that compiles C."""
-    return tuple(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"))
-
-
 @functools.cache
 def why_not(sanitizer: tuple[str, ...]) -> str:
     """Why programs with this sanitizer can't be made or run here; "" if they can."""
@@ -114,8 +103,8 @@ def why_not(sanitizer: tuple[str, ...]) -> str:
         source, made = Path(scratch, "try.c"), Path(scratch, "try")
         source.write_text("int main(void) { return 0; }\n")
         try:
-            _run([*compiler(), *sanitizer, "-pthread", str(source), "-o", str(made)])
-            _run([str(made)])
+            run([*compiler(), *sanitizer, "-pthread", str(source), "-o", str(made)])
+            run([str(made)])
         except CompilerError as error:
             return f"no program with {sanitizer[0]} can be made and run here: {error}"
     return ""
@@ -125,7 +114,7 @@ def program(what: Program, plants: tuple[Plant, ...] = ()) -> Path:
     """The compiled program, with these faults planted; CompilerError."""
     CACHE.mkdir(parents=True, exist_ok=True)
     common = (*compiler(), *FLAGS, *what.sanitizer, f"-I{_public(plants)}", f"-I{CSRC}")
-    headers = _digest(repr(common).encode(), *(path.read_bytes() for path in _headers()))
+    headers = digest(repr(common).encode(), files=_headers())
     jobs = []
     for path in core_sources():
         name = path.relative_to(CSRC).as_posix()
@@ -134,10 +123,8 @@ def program(what: Program, plants: tuple[Plant, ...] = ()) -> Path:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda job: _object(*job, headers), jobs))
     wraps = [f"-Wl,--wrap={function}" for function in what.wrapped]
-    made = CACHE / f"{what.name}-{_digest(repr((common, wraps, objects)).encode())}"
-    if not made.exists():
-        _into(made, [*common, *wraps, *map(str, objects)])
-    return made
+    made = CACHE / f"{what.name}-{digest(repr((common, wraps, objects)).encode())}"
+    return make(made, [*common, *wraps, *map(str, objects)])
 
 
 def core_sources() -> list[Path]:
@@ -154,7 +141,7 @@ def _public(plants: tuple[Plant, ...]) -> Path:
     }
     if all(text == (include / path).read_text() for path, text in planted.items()):
         return include
-    made = CACHE / f"include-{_digest(repr(sorted(planted.items())).encode())}"
+    made = CACHE / f"include-{digest(repr(sorted(planted.items())).encode())}"
     if not made.exists():
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             draft = Path(scratch, "include")
@@ -181,35 +168,10 @@ def _planted(path: Path, name: str, plants: tuple[Plant, ...]) -> str:
 
 
 def _object(path: Path, text: str, command: tuple[str, ...], headers: str) -> Path:
-    made = CACHE / f"{path.stem}-{_digest(headers.encode(), repr(command).encode(), text.encode())}.o"
+    made = CACHE / f"{path.stem}-{digest(headers.encode(), repr(command).encode(), text.encode())}.o"
     if not made.exists():
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             source = Path(scratch, path.name)
             source.write_text(f'#line 1 "{path.relative_to(ROOT)}"\n{text}')
-            _into(made, [*command, f"-I{path.parent}", "-c", str(source)])
+            make(made, [*command, f"-I{path.parent}", "-c", str(source)])
     return made
-
-
-def _into(made: Path, command: list[str]) -> None:
-    """Made under another name and moved: several processes may be here at once."""
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        draft = Path(scratch, made.name)
-        _run([*command, "-o", str(draft)])
-        draft.replace(made)
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()[:16]
-
-
-def _run(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        raise CompilerError(f"can't run {command[0]!r}: {error.strerror}") from error
-    if done.returncode != 0:
-        raise CompilerError(f"{shlex.join(command)} failed:\n{done.stderr}")
-    return done.stdout

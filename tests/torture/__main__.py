@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.compiling import CompilerError
 from torture.harness import (
     BREAKAGES,
     CannotRun,
@@ -108,7 +109,7 @@ def main() -> int:
     given = options()
     try:
         reason = why_not()
-    except CannotRun as error:
+    except CompilerError as error:
         reason = str(error)
     if reason:
         print(f"torture: {reason}", file=sys.stderr)
@@ -121,7 +122,7 @@ def main() -> int:
     print(line(HEADINGS))
     try:
         results = all_results(given, chosen)
-    except CannotRun as error:
+    except (CannotRun, CompilerError) as error:
         print(f"torture: {error}", file=sys.stderr)
         return 2
     seconds = time.monotonic() - began

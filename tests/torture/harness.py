@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import os
 import platform
 import shlex
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import compiling
+from bench.compiling import compiler, digest, make
 from pylocks.ops import choices
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +30,7 @@ cell hides whose it was."""
 
 
 class CannotRun(RuntimeError):
-    """The harness could not be built or run here."""
+    """The harness could not be run here."""
 
 
 @dataclass(frozen=True)
@@ -150,38 +149,13 @@ def _flags() -> list[str]:
 LINK = ["-pthread", "-no-pie", "-Wl,-z,now", "-Wl,--no-as-needed", "-lgcc_s"]
 
 
-def compiler() -> list[str]:
-    """The command that compiles C."""
-    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-
-
 def build() -> Path:
-    """The harness, compiled; CannotRun."""
+    """The harness, compiled; CompilerError."""
     sources = [path for layer in LAYERS for path in sorted((CSRC / layer).glob("*.c"))]
     sources += sorted(HERE.glob("*.c"))
     command = [*compiler(), *_flags(), *map(str, sources), *LINK]
-    digest = hashlib.sha256(repr(command).encode())
-    for path in (*sources, *sorted(CSRC.rglob("*.h")), *sorted(HERE.glob("*.h"))):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    made = CACHE / f"torture-{digest.hexdigest()[:16]}"
-    if not made.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        # Made under another name and moved: several processes may be here at once.
-        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-            draft = Path(scratch, made.name)
-            _run([*command, "-o", str(draft)])
-            draft.replace(made)
-    return made
-
-
-def _run(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        raise CannotRun(f"can't run {command[0]!r}: {error.strerror}") from error
-    if done.returncode != 0:
-        raise CannotRun(f"{shlex.join(command)} failed:\n{done.stderr}")
-    return done.stdout
+    headers = (*sorted(CSRC.rglob("*.h")), *sorted(HERE.glob("*.h")))
+    return make(CACHE / f"torture-{digest(repr(command).encode(), files=(*sources, *headers))}", command)
 
 
 class Symbols:
@@ -189,7 +163,7 @@ class Symbols:
 
     def __init__(self, harness: Path) -> None:
         found = []
-        for line in _run(["nm", "-n", str(harness)]).splitlines():
+        for line in compiling.run(["nm", "-n", str(harness)]).splitlines():
             address, kind, name = line.rsplit(maxsplit=2) if line[0] != " " else ("", "", "")
             if kind in ("t", "T"):
                 found.append((int(address, 16), name))
@@ -224,7 +198,7 @@ def run(
     broken: str | None = None,
     user: int | None = None,
 ) -> Result:
-    """Torture one configuration; CannotRun.
+    """Torture one configuration; CannotRun, CompilerError.
 
     paths: those alone; sample: about so many points of each path instead of all; patience: seconds
     without progress until somebody counts as stuck; cpu: for the tracer and its victims; broken: one of
@@ -276,7 +250,7 @@ def _take(result: Result, record: list[str], symbols: Symbols) -> None:
 
 
 def why_not() -> str:
-    """Why nothing can be tortured here; "" if it can.  CannotRun if that can't even be found out."""
+    """Why nothing can be tortured here; "" if it can.  CompilerError if that can't even be found out."""
     if platform.machine() != "x86_64":
         return f"stepping is written for x86_64, not {platform.machine()}"
-    return _run([str(build()), "--probe"]).strip()
+    return compiling.run([str(build()), "--probe"]).strip()

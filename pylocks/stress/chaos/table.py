@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from .. import host, units
+from .. import terminal, units
 from ..results import Row
-from ..summary import finding_lines, verdict_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def lines(row: Row) -> list[tuple[str, str, str]]:
@@ -57,7 +57,7 @@ def title(row: Row) -> str:
 
 def closing(result: dict[str, Any]) -> list[str]:
     """What is said below the tables, but the verdict."""
-    said = [f"note: {warning}" for warning in result["warnings"]]
+    said = terminal.notes(result)
     if result["verdict"] == "fail":
         said.append(f"the same decisions again, at the machine's timing: {result['options']['command']}")
     return said
@@ -65,22 +65,14 @@ def closing(result: dict[str, Any]) -> list[str]:
 
 def show(result: dict[str, Any], to: IO[str]) -> None:
     """Print the figures of each row, and the verdict."""
-    try:
-        import rich  # noqa: F401
-    except ImportError:
-        _plain(result, to)
-    else:
-        _rich(result, to)
+    terminal.show(result, to, _rich, _plain)
 
 
-def _rich(result: dict[str, Any], to: IO[str]) -> None:
+def _rich(result: dict[str, Any], console: Console) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=to, highlight=False)
-    console.print(Text(host.line(result["host"]), style="dim"))
     for row in result["rows"]:
         console.print()
         console.print(Text(title(row), style="red" if row["violations"] else "bold"))
@@ -96,19 +88,12 @@ def _rich(result: dict[str, Any], to: IO[str]) -> None:
     console.print()
     for text in closing(result):
         console.print(Text(text, style="dim"))
-    for text in finding_lines(result):
-        console.print(Text(text, style="red"))
-    style = {"pass": "bold green", "fail": "bold red"}.get(result["verdict"], "bold yellow")
-    console.print(Text(verdict_line(result), style=style))
 
 
-def _plain(result: dict[str, Any], to: IO[str]) -> None:
-    width = shutil.get_terminal_size().columns if to.isatty() else 120
-    print(host.line(result["host"]), file=to)
+def _plain(result: dict[str, Any], to: IO[str], width: int) -> None:
     for row in result["rows"]:
         print(f"\n{title(row)}", file=to)
         for what, figure, rest in lines(row) if "chaos" in row else []:
             print(f"  {what:18} {figure:>10}  {rest}".rstrip(), file=to)
     print(file=to)
-    for text in [*closing(result), *finding_lines(result), verdict_line(result)]:
-        print(textwrap.fill(text, width), file=to)
+    terminal.fill(closing(result), to, width)
