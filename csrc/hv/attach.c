@@ -311,6 +311,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
         rc = plk_guard_lock(s);
     if (rc != 0)
         return rc;
+    plk_guard_clean(s);
     for (i = 0; i < used; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 

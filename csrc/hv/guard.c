@@ -1,21 +1,43 @@
 /* hv/guard.c - the robust domain mutex.
  *
  * Whoever holds it may die at any instruction.  What it protects is arranged so
- * that nothing has to be done about it: a vCPU slot is CLAIMED, a directory entry
- * is FILLING, until the one store that publishes it, and nobody makes more of
- * either than of one that is free, so that the next holder who needs one takes it
- * and writes it over; a cell is allocated by setting its flag after the counters
- * that only serve as hints. */
+ * that every intermediate state is recognisable and can simply be thrown away:
+ * a vCPU slot is CLAIMED, a directory entry is FILLING, until the one store that
+ * publishes it; a cell is allocated by setting its flag after the counters that
+ * only serve as hints.  The next holder throws them away (plk_guard_clean). */
 #include "hv/guard.h"
 
 #include <time.h>
 
+#include "hv/reserve.h"
 #include "hv/robust.h"
+
+void plk_guard_clean(struct plk_segment *s)
+{
+    int64_t used = plk_slots_ready(s); /* negative: no memory; what is half-done stays so */
+    uint32_t i;
+
+    for (i = 0; i < used; i++) {
+        struct plk_vcpu *v = plk_vcpu_at(s, i);
+
+        /* CLAIMED under a dead guard holder: never went online, holds nothing. */
+        if (PLK_LOAD(&v->state) == PLK_VCPU_CLAIMED)
+            PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
+    }
+    used = plk_entries_ready(s);
+    for (i = 0; i < used; i++) {
+        struct plk_entry *e = &plk_entries(s)[i];
+
+        if (PLK_LOAD(&e->state) == PLK_ENTRY_FILLING)
+            PLK_STORE_RELEASE(&e->state, PLK_ENTRY_EMPTY);
+    }
+}
 
 /* What a lock call on the guard returned. */
 static int plk_guard_inherit(struct plk_segment *s, int rc)
 {
     if (rc == EOWNERDEAD) {
+        plk_guard_clean(s);
         rc = pthread_mutex_consistent(&s->header->guard.mutex);
         if (rc != 0)
             plk_guard_unlock(s);

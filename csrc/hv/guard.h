@@ -10,10 +10,14 @@
 #define PLK_GUARD_PATIENCE_S 10
 
 /* 0 or a negative errno; -ETIMEDOUT: its holder does not get on with it;
- * -ENOTRECOVERABLE: it was written over.  A predecessor that died inside is no error. */
+ * -ENOTRECOVERABLE: it was written over.  A predecessor that died inside is cleaned up
+ * after. */
 int plk_guard_lock(struct plk_segment *s);
 /* The same without waiting; -EBUSY. */
 int plk_guard_trylock(struct plk_segment *s);
 void plk_guard_unlock(struct plk_segment *s);
+
+/* Throw away what a holder that died left half-done; with the guard held. */
+void plk_guard_clean(struct plk_segment *s);
 
 #endif

@@ -85,10 +85,8 @@ static void judge_slots(struct verdict *verdict)
         const struct plk_vcpu *v = plk_vcpu_at(segment, i);
         uint32_t state = PLK_LOAD(&v->state);
 
-        if ((state == PLK_VCPU_ONLINE) != is_crew(i))
+        if (state != (is_crew(i) ? PLK_VCPU_ONLINE : PLK_VCPU_FREE))
             blame(verdict, VIOLATED, "slot %u is in state %u: it did not come back", i, state);
-        if (!is_crew(i) && plk_life_of(v) == PLK_LIFE_ALIVE)
-            blame(verdict, VIOLATED, "slot %u is nobody's, and its life word says alive", i);
         if (is_crew(i) && plk_life_of(v) != PLK_LIFE_ALIVE)
             blame(verdict, VIOLATED, "slot %u is the crew's, and its life word says dead", i);
         if (plk_vcpu_busy(v))

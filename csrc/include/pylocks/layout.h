@@ -137,7 +137,7 @@ enum plk_event {
 
 enum plk_vcpu_state {
     PLK_VCPU_FREE = 0,
-    PLK_VCPU_CLAIMED = 1, /* being set up, under the domain mutex; free to its next holder */
+    PLK_VCPU_CLAIMED = 1, /* being set up, under the domain mutex */
     PLK_VCPU_ONLINE = 2,
 };
 
@@ -255,7 +255,6 @@ struct plk_channel {
 
 /* --------------------------------------------------------------- directory */
 
-/* FILLING: being written, under the domain mutex; empty to its next holder. */
 enum plk_entry_state { PLK_ENTRY_EMPTY = 0, PLK_ENTRY_FILLING = 1, PLK_ENTRY_READY = 2 };
 
 struct plk_entry {
