@@ -30,14 +30,16 @@
  * because its turn is long in coming?
  *
  *       W, ticket t                        U, serving t           K, kicking t early
- *   0   kicked = 0
- *   1-3 as above, fence                    head = t               kicked = t
- *   4   look at head                       barrier                seq += 1
- *   5   sleep while seq is unchanged       kicked == t ? : kick   wake
+ *   1   read seq
+ *   1a  kicked = 0                                                kicked = t
+ *   2-3 as above, fence                    head = t               seq += 1
+ *   4   look at head                       barrier                wake
+ *   5   sleep while seq is unchanged       kicked == t ? : kick
  *
- * If 4 misses U's head, U sees 0, unless K has stored after it.  Then K's bump and
+ * If 4 misses U's head, U sees 0, unless K has stored after 1a.  Then K's bump and
  * wake come after 1, and W does not sleep through them; once awake it looks at
- * head.  K wakes even where nobody sleeps any more, so U may rely on it.
+ * head.  K wakes even where nobody sleeps any more, so U may rely on it.  (1a before
+ * 1 would be wrong: K could do all of it in between.)
  * Another ticket's kick on the channel overwrites the word: then t is kicked twice.
  *
  * Nothing hangs on a kick all the same: a sleep is bounded by the watchdog, and
@@ -146,9 +148,9 @@ long plk_park(struct plk_wait *w)
     plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
     channel = plk_channel_of(s, w->lock->id, w->ticket, &bit);
 
-    if (PLK_LOAD(&channel->kicked) == mine)
-        PLK_STORE(&channel->kicked, 0);                            /* 0 */
     seq = PLK_LOAD_ACQUIRE(&channel->seq);                         /* 1 */
+    if (PLK_LOAD(&channel->kicked) == mine)
+        PLK_STORE(&channel->kicked, 0);                            /* 1a */
     PLK_STORE_RELEASE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1); /* [D4] */
     __atomic_fetch_add(&channel->parked, PLK_PARK_ENTER, __ATOMIC_SEQ_CST); /* 2 */
     PLK_STORE(&channel->cpu, (uint32_t)sched_getcpu() + 1);

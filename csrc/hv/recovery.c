@@ -178,7 +178,9 @@ static int plk_recover_claim(struct plk_segment *s, struct plk_vcpu *dead, uint3
         return 0;
     if (claim->ticket == PLK_NO_TICKET) {
         rc = plk_leave_orphans(s, dead, cell, claim->cell, PLK_LOAD_ACQUIRE(&cell->tail));
-        if (rc == 0 && !owns && plk_was_entering(cell, tag, &ticket))
+        /* Nobody announces himself at the gate of a bounded lock who owns it. */
+        if (rc == 0 && (!owns || (PLK_LOAD(&cell->flags) & PLK_CELL_BOUNDED) != 0) &&
+            plk_was_entering(cell, tag, &ticket))
             rc = plk_leave_for(s, dead, cell, claim->cell, ticket);
     } else
         rc = plk_leave_for(s, dead, cell, claim->cell, claim->ticket);

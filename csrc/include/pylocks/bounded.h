@@ -47,10 +47,14 @@
 #ifndef PYLOCKS_BOUNDED_H
 #define PYLOCKS_BOUNDED_H
 
+#include <sched.h>
+
 #define PLK_BOUND_NS 200000u   /* between two promotions */
 #define PLK_ARMED_NS 1000000u  /* the gate stands open no longer while somebody waits */
 #define PLK_SPINNER_OLD 4u     /* times 4 ms: such a spinner is gone */
+#define PLK_LINGER_NS 500000u  /* the spinner stays so much longer, giving way to whoever is there */
 #define PLK_SPINNER_LOOKS 32u  /* turns between looks at the clock */
+#define PLK_GLANCES 16u        /* turns before one becomes the spinner: most waits are over by then */
 
 enum plk_stage {
     PLK_STAGE_GATE = 0, /* holds the queue, has a ticket of the gate */
@@ -61,7 +65,7 @@ enum plk_stage {
 
 PLK_INLINE struct plk_gate *plk_gate_of(struct plk_cell *gate)
 {
-    return (struct plk_gate *)(void *)(gate + 1);
+    return (struct plk_gate *)(void *)(plk_queue_cell(gate) + 1);
 }
 
 PLK_COLD static void plk_wait_bounded(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
@@ -89,7 +93,23 @@ static inline void plk_spinner_change(struct plk_gate *gate, uint32_t mark, uint
         __atomic_compare_exchange_n(&gate->spinner, &mark, to, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-/* Spin at the gate for as long as a wake takes, anew whenever it changes hands.  1: entered. */
+/* 1: entered.  A short wait is not worth telling others of it. */
+PLK_COLD static int plk_glance_at_gate(struct plk_wait *w)
+{
+    unsigned turns;
+
+    PLK_SITE_FRAME();
+    for (turns = 0; turns < PLK_GLANCES; turns++) {
+        if (plk_take_free(w->gate, w->seat) == 0)
+            return 1;
+        PLK_CPU_RELAX();
+    }
+    return 0;
+}
+
+/* Spin at the gate for as long as a wake takes, anew whenever it changes hands; and then a
+ * little longer, because a holder that is not running soon will be, and who leaves the
+ * gate now leaves a CPU idle then.  1: entered. */
 PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
 {
     const struct plk_api *api = plk_module_self.api;
@@ -100,15 +120,21 @@ PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
     int entered = 0;
 
     PLK_SITE_FRAME();
-    if (budget == 0 || w->seat->retired == w->gate->id || PLK_VCPU_PREEMPTED(w, head))
+    if (budget == 0 || w->seat->retired == w->gate->id)
+        return 0;
+    if (plk_glance_at_gate(w))
+        return 1;
+    if (PLK_VCPU_PREEMPTED(w, head))
         return 0;
     now = api->now();
     if ((mark = plk_spinner_claim(gate, now)) == 0)
         return 0;
-    for (end = now + budget; now < end && !(entered = plk_take_free(w->gate, w->seat) == 0);) {
+    for (end = now + budget; now < end + PLK_LINGER_NS && !(entered = plk_take_free(w->gate, w->seat) == 0);) {
         PLK_CPU_RELAX();
         if (++turns % PLK_SPINNER_LOOKS != 0)
             continue;
+        if (now >= end)
+            sched_yield();
         now = api->now();
         if (PLK_LOAD(&cell->head) != head) {
             head = PLK_LOAD(&cell->head);

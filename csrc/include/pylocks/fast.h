@@ -190,6 +190,7 @@ PLK_INLINE int plk_take_free(struct plk_lock *lock, struct plk_seat *seat);
  * the lock is free has it. */
 PLK_INLINE int plk_barge(struct plk_lock *lock, struct plk_seat *seat)
 {
+    __builtin_prefetch(lock->cell, 1); /* to write it: else its line would come twice */
     return PLK_LIKELY(seat->retired != lock->id) && PLK_LIKELY(plk_take_free(lock, seat) == 0);
 }
 

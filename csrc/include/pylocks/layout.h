@@ -82,17 +82,18 @@ struct plk_cell {
     uint32_t flags;
 };
 
-/* What a bounded lock has besides its two cells, in the other half of the gate's
- * line (bounded.h).  All of it is advice: whatever it says, nobody enters who may
- * not, and nobody sleeps longer than the watchdog. */
+/* What a bounded lock has besides its two cells, in the other half of the queue's
+ * line (bounded.h), away from the gate's, which is handed from CPU to CPU at each
+ * acquisition.  All of it is advice: whatever it says, nobody enters who may not, and
+ * nobody sleeps longer than the watchdog. */
 struct plk_gate {
     uint32_t spinner;     /* PLK_SPINNER of who spins at the gate; 0: nobody */
     uint32_t promoted;    /* the queue's head, + 1, if it has been told to come to the gate */
     uint64_t promoted_ns; /* CLOCK_MONOTONIC of that */
     uint64_t armed_ns;    /* by then a sleeper looks whether the gate stands open; 0: none will */
-    uint32_t seen;        /* CPUs, mod 32, on which holders ran since promoted_ns */
-    uint16_t due;         /* the holder that runs on this CPU, + 1, is to promote; 0: nobody yet */
-    uint16_t crowded;     /* the last to be promoted had to wait for a CPU */
+    uint32_t window;      /* the gate's head when last somebody asked which CPUs its holders run on */
+    uint16_t seen;        /* those CPUs, mod 16, since then */
+    uint16_t due;         /* the holder that runs on this CPU, + 1, is to make room; 0: none in particular */
 };
 #define PLK_SPINNER(now) ((uint32_t)((now) >> 22) << 1 | 0x40000000u) /* in 4 ms */
 #define PLK_SPINNER_CALLS 1u /* a promotion is due, says the spinner */

@@ -80,7 +80,9 @@ struct plk_seat {
     struct plk_pend *left; /* abandoned tickets that may still stand, private */
     uint32_t left_count, left_room;
     uint64_t retired;      /* bounded: next time wait in the queue of this lock (its id) at once */
-    uint32_t since_clock;  /* bounded: unlocks since the last look at the clock */
+    uint32_t since_clock;  /* bounded: unlocks since the last look at the clock, */
+    uint32_t clock_every;  /* and how many there are to be */
+    uint64_t clock_ns;     /* what it said */
 };
 
 struct plk_api;
