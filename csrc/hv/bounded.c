@@ -49,7 +49,10 @@ static uint32_t plk_promotion(uint64_t ticket) { return (uint32_t)ticket + 1; }
 static void plk_promote(struct plk_lock *lock, struct plk_seat *seat, uint64_t head, uint64_t now, uint16_t due)
 {
     struct plk_gate *gate = plk_gate_of(lock->cell);
+    uint32_t spinner = PLK_LOAD(&gate->spinner);
 
+    if ((spinner & PLK_SPINNER_CALLS) != 0)
+        plk_spinner_change(gate, spinner, spinner & ~PLK_SPINNER_CALLS);
     PLK_STORE(&gate->due, due);
     PLK_STORE(&gate->promoted_ns, now);
     PLK_STORE_RELEASE(&gate->promoted, plk_promotion(head));
@@ -145,7 +148,6 @@ void plk_queue_call(struct plk_lock *lock, struct plk_seat *seat)
     uint64_t head = PLK_LOAD_ACQUIRE(&queue->head), now, armed, age;
     int coming = PLK_LOAD_ACQUIRE(&gate->promoted) == plk_promotion(head), is_seen;
     enum plk_idle idle;
-    uint32_t spinner;
     uint16_t cpu, home;
 
     if (PLK_LOAD(&queue->tail) == head)
@@ -164,15 +166,14 @@ void plk_queue_call(struct plk_lock *lock, struct plk_seat *seat)
             plk_make_room(lock, seat, gate, head);
         return;
     }
-    /* [B1] The spinner takes the gate, or the armed one looks at it: no need to hurry, nor to
-     * look at the clock each time. */
-    spinner = PLK_LOAD(&gate->spinner);
+    /* [B1] The armed one looks at the gate: no need to hurry, nor to look at the clock each time.
+     * A spinner would take it, but its mark may be that of one who is dead or stopped. */
     armed = PLK_LOAD(&gate->armed_ns);
-    if ((spinner & PLK_SPINNER_CALLS) == 0 && (spinner != 0 || armed != 0) && !plk_clock_due(seat))
+    if (armed != 0 && (PLK_LOAD(&gate->spinner) & PLK_SPINNER_CALLS) == 0 && !plk_clock_due(seat))
         return;
     now = plk_clock(seat);
     age = now - PLK_LOAD(&gate->promoted_ns);
-    is_seen = spinner != 0 || armed + PLK_GRACE_NS >= now;
+    is_seen = armed + PLK_GRACE_NS >= now;
     home = plk_home(lock, head);
     idle = plk_cpu_idle(lock, gate, home);
     if (idle == PLK_IDLE_HOME)

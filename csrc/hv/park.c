@@ -139,7 +139,7 @@ long plk_park(struct plk_wait *w)
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     struct plk_vcpu *me = w->seat->vcpu;
     uint64_t until = w->deadline < w->pause ? w->deadline : w->pause, armed = PLK_FOREVER;
-    int queues = w->gate != NULL && w->stage != PLK_STAGE_GATE;
+    int queues = PLK_QUEUES(w);
     uint32_t mine = PLK_KICKED(w->lock->id, w->ticket), bit, seq;
     struct plk_channel *channel;
     enum plk_sleep how;

@@ -31,7 +31,7 @@ static int plk_stays_awake(struct plk_wait *w, uint64_t head)
     const struct plk_domain *domain = w->lock->domain;
     uint64_t queue = PLK_LOAD(&w->lock->cell->tail) - head;
 
-    if (w->gate != NULL && w->stage != PLK_STAGE_GATE)
+    if (PLK_QUEUES(w))
         return 0; /* the queue of a bounded lock is for sleeping */
     return w->ticket - head <= domain->ahead || queue <= domain->crowd;
 }

@@ -34,12 +34,11 @@
  *       unlock_barrier                      fence
  *       look at gate.slow -> promote        look at the gate -> sleep if it is taken
  *
- * as in K1.  Not every U promotes: it may leave that to the spinner, who is awake and
- * takes the gate; to somebody promoted who has not come yet; or, for
- * PLK_ARMED_NS, to the sleeper who is armed, that is, sleeps only as long and then looks
- * whether the gate stands open.  What if one of those dies?  The spinner's mark grows
- * old, the dead holder of the queue is recovered as any holder is, and behind all
- * stands the watchdog of the sleepers.
+ * as in K1.  Not every U promotes: it may leave that to somebody promoted who has not
+ * come yet; or, for PLK_ARMED_NS, to the sleeper who is armed, that is, sleeps only as
+ * long and then looks whether the gate stands open; awake before that, it is armed no more
+ * and looks, too.  What if one of those dies?  The dead holder of the queue is recovered
+ * as any holder is, and behind all stands the watchdog of the sleepers.
  *
  * Sources: the gate and queue are those of D. Dice and A. Kogan, "Fissile Locks" (2020);
  * that surplus waiters are kept away from the lock, and let in one by one for the
@@ -58,10 +57,12 @@
 
 enum plk_stage {
     PLK_STAGE_GATE = 0, /* holds the queue, has a ticket of the gate */
+    PLK_STAGE_SHORT,    /* the same without the queue: a spinner that lost too often */
     PLK_STAGE_COMES,    /* has nothing yet */
     PLK_STAGE_QUEUE,    /* has a ticket of the queue */
     PLK_STAGE_STANDBY,  /* holds the queue */
 };
+#define PLK_QUEUES(w) ((w)->gate != NULL && (w)->stage >= PLK_STAGE_QUEUE)
 
 PLK_INLINE struct plk_gate *plk_gate_of(struct plk_cell *gate)
 {
@@ -80,17 +81,20 @@ PLK_COLD static uint32_t plk_spinner_claim(struct plk_gate *gate, uint64_t now)
 {
     uint32_t seen = PLK_LOAD(&gate->spinner), mark = PLK_SPINNER(now);
 
-    if (seen != 0 && (mark - seen) >> 1 < PLK_SPINNER_OLD)
+    if (seen != 0 && (mark >> 1) - (seen >> 1) < PLK_SPINNER_OLD)
         return 0;
     return __atomic_compare_exchange_n(&gate->spinner, &seen, mark, 0, __ATOMIC_RELAXED,
                                        __ATOMIC_RELAXED) ? mark : 0;
 }
 
+/* The spinner's mark becomes `to`, whether or not it calls; unless it is another one's by now. */
 static inline void plk_spinner_change(struct plk_gate *gate, uint32_t mark, uint32_t to)
 {
-    if (!__atomic_compare_exchange_n(&gate->spinner, &mark, to, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) &&
-        to == 0 && (mark & PLK_SPINNER_CALLS) != 0)
-        __atomic_compare_exchange_n(&gate->spinner, &mark, to, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    uint32_t seen = PLK_LOAD(&gate->spinner);
+
+    while ((seen | PLK_SPINNER_CALLS) == (mark | PLK_SPINNER_CALLS) && seen != to &&
+           !__atomic_compare_exchange_n(&gate->spinner, &seen, to, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
 }
 
 /* 1: entered.  A short wait is not worth telling others of it. */
@@ -109,13 +113,14 @@ PLK_COLD static int plk_glance_at_gate(struct plk_wait *w)
 
 /* Spin at the gate for as long as a wake takes, anew whenever it changes hands; and then a
  * little longer, because a holder that is not running soon will be, and who leaves the
- * gate now leaves a CPU idle then.  1: entered. */
+ * gate now leaves a CPU idle then.  Who has seen it change hands for PLK_BOUND_NS and
+ * was never quick enough, takes a ticket.  1: entered. */
 PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
 {
     const struct plk_api *api = plk_module_self.api;
     struct plk_cell *cell = w->gate->cell;
     struct plk_gate *gate = plk_gate_of(cell);
-    uint64_t budget = w->gate->domain->spin_ns, head = PLK_LOAD(&cell->head), now, end;
+    uint64_t budget = w->gate->domain->spin_ns, head = PLK_LOAD(&cell->head), now, end, enough;
     uint32_t mark, turns = 0;
     int entered = 0;
 
@@ -129,6 +134,7 @@ PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
     now = api->now();
     if ((mark = plk_spinner_claim(gate, now)) == 0)
         return 0;
+    enough = now + PLK_BOUND_NS;
     for (end = now + budget; now < end + PLK_LINGER_NS && !(entered = plk_take_free(w->gate, w->seat) == 0);) {
         PLK_CPU_RELAX();
         if (++turns % PLK_SPINNER_LOOKS != 0)
@@ -136,9 +142,15 @@ PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
         if (now >= end)
             sched_yield();
         now = api->now();
+        if (now >= w->deadline || now >= w->pause)
+            break;
         if (PLK_LOAD(&cell->head) != head) {
             head = PLK_LOAD(&cell->head);
             end = now + budget;
+            if (now >= enough) {
+                w->stage = PLK_STAGE_SHORT;
+                break;
+            }
         }
         if (now - PLK_LOAD(&gate->promoted_ns) >= PLK_BOUND_NS && PLK_LOAD(&cell->slow) != 0)
             plk_spinner_change(gate, mark, mark | PLK_SPINNER_CALLS);
@@ -155,6 +167,7 @@ PLK_COLD static void plk_join_queue(struct plk_wait *w)
     PLK_SITE_FRAME();
     w->seat->retired = 0;
     w->lock = &w->queue;
+    w->ticket = PLK_NO_TICKET;
     w->rounds = 1; /* sleep at once */
     PLK_EVENT(me, waits);
     PLK_STORE(&me->wait_since, api->now());
@@ -165,11 +178,10 @@ PLK_COLD static void plk_join_queue(struct plk_wait *w)
     api->queue_shown(w->gate);
 }
 
-/* The holder of the queue comes to the gate.  1: and is in. */
+/* A ticket of the gate.  1: served, and entered. */
 PLK_COLD static int plk_come_to_gate(struct plk_wait *w)
 {
     w->lock = w->gate;
-    w->stage = PLK_STAGE_GATE;
     w->rounds = 0;
     w->asleep_at = 0;
     return !(w->seat->left_count != 0 && plk_module_self.api->resume(w)) &&
@@ -186,8 +198,10 @@ PLK_COLD static int plk_stand_by(struct plk_wait *w)
     for (;;) {
         if (plk_take_free(w->gate, w->seat) == 0)
             return 0;
-        if (api->queue_promoted(w))
+        if (api->queue_promoted(w)) {
+            w->stage = PLK_STAGE_GATE;
             return plk_come_to_gate(w) ? 0 : 1;
+        }
         if (api->queue_standby(w) == PLK_HINT_INTERRUPTED)
             return -EINTR;
         if (w->deadline == PLK_FOREVER && w->pause == PLK_FOREVER)
@@ -211,8 +225,13 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
             return -EDEADLK;
         if (plk_spin_at_gate(w))
             return 0;
-        plk_join_queue(w);
+        if (w->stage == PLK_STAGE_COMES)
+            plk_join_queue(w);
+        else if (plk_come_to_gate(w))
+            return 0;
     }
+    if (w->stage == PLK_STAGE_SHORT)
+        return plk_wait_ticket(w);
     if (w->stage == PLK_STAGE_QUEUE) {
         if ((rc = plk_wait_ticket(w)) != 0)
             return rc;
