@@ -219,7 +219,6 @@ def _spin(facts: machine.Machine) -> Spin:
     near = max(1, int(facts.parallel) - 1)
     cpus = max(1, int(facts.parallel))
     crowd = CROWD_PER_CPU * cpus
-    virtual = facts.hypervisor
     if facts.cpus == 1:
         reason = "one CPU in the affinity mask: the holder can't run while a waiter spins"
         return Spin(0, 0, reason, crowd, AHEAD, cpus)
@@ -229,7 +228,7 @@ def _spin(facts: machine.Machine) -> Spin:
     if facts.quota is not None and facts.quota < facts.cpus:
         reason = f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little"
         return Spin(SPIN_NS_METAL, near, reason, 0, AHEAD, cpus)
-    if virtual:
+    if facts.hypervisor:
         return Spin(
             SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear", crowd, AHEAD, cpus
         )

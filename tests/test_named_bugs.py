@@ -298,8 +298,12 @@ def test_where_there_is_one_cpu_nobody_spins(stage: Staging, spinning: bool) -> 
     """The processes of a forced schedule have one CPU; each waits without a turn of a spin."""
     s = stage(2, PYLOCKS_OPS="cpu_relax=pause,vcpu_preempted=off")
     holder, waiter = s.parties
-    if spinning:
-        waiter.define("from pylocks._core import lib; lib.plk_segment_spin(domain._segment, 20, 8)")
+    if spinning:  # and then sleep at once: who stays awake looks again and again
+        waiter.define(
+            "from pylocks._core import lib\n"
+            "lib.plk_segment_spin(domain._segment, 20, 8)\n"
+            "lib.plk_segment_crowd(domain._segment, 0, 0, 1)"
+        )
     assert holder.ask("stepping.take(0)") == 0
     assert waiter.ask("stepping.take(0)") == 1
     assert _spins(waiter) == (20 if spinning else 0)

@@ -70,7 +70,8 @@ class Words:
     def channel(self, index: int, ticket: int) -> tuple[int, int]:
         """(offset of the event channel, bit) of a ticket of the cell."""
         x = self.mix(index + 1, ticket)
-        return self.geometry["off_channels"] + (x & (self.geometry["channels"] - 1)) * 8, 1 << (x >> 59)
+        at = x & (self.geometry["channels"] - 1)
+        return self.geometry["off_channels"] + at * self.layout["channel"], 1 << (x >> 59)
 
     def tomb_slots(self, index: int, ticket: int) -> list[int]:
         """Offsets of the places in which a tombstone of the ticket may stand, in order."""

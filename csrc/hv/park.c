@@ -115,11 +115,8 @@ static void plk_wake_learn(struct plk_domain *domain, uint64_t took)
 static void plk_kick_near(struct plk_segment *s, const struct plk_wait *w)
 {
     uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head), t;
-    uint64_t end = head + s->face.ahead;
 
-    if (end >= w->ticket)
-        end = w->ticket - 1;
-    for (t = head; t <= end; t++) {
+    for (t = head; t < w->ticket && t - head <= s->face.ahead; t++) {
         if (plk_kick(s, w->seat->vcpu, w->lock->id, t, PLK_KICK_ONCE))
             return;
     }

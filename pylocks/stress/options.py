@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pylocks._core import lib
-from pylocks.locks import POLICIES
+from pylocks.domain import POLICIES
 
 from . import units
 from .subjects import PEER, Subject, subjects
@@ -147,7 +147,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"which to run, of {kinds} (default: all that are not broken)",
     )
     what.add_argument(
-        "--policy", choices=POLICIES, default=POLICIES[0], help="order of grants (default: %(default)s)"
+        "--policy",
+        choices=tuple(POLICIES),
+        default="fifo",
+        help="order of grants: fifo, in strict order; bounded, whoever comes while the lock is free, "
+        "and one waiter in order every 200 us (default: %(default)s)",
     )
     out = parser.add_argument_group("results")
     out.add_argument("--json", metavar="FILE", help="everything, raw samples included; - for standard output")

@@ -93,6 +93,39 @@ static uint64_t a_pid(uint64_t index)
     return pids[below(4)];
 }
 
+/* Of the clock: now, about when something is due, or never. */
+static uint64_t a_time(uint64_t index)
+{
+    const uint64_t times[] = {world.now, world.now - PLK_BOUND_NS, world.now + PLK_ARMED_NS,
+                              world.now + 3600000000000ull, PLK_FOREVER, 0};
+
+    (void)index;
+    return times[below(6)];
+}
+
+static uint64_t a_mark(uint64_t index)
+{
+    return PLK_SPINNER(a_time(index)) | below(2);
+}
+
+static uint64_t a_promotion(uint64_t index)
+{
+    return cell_word(index + 1, offsetof(struct plk_cell, head)) + below(3);
+}
+
+static uint64_t a_kick(uint64_t index)
+{
+    (void)index;
+    index = some_cell();
+    return PLK_KICKED(index + 1, a_ticket(index));
+}
+
+static uint64_t a_flag(uint64_t index)
+{
+    (void)index;
+    return below(16);
+}
+
 static uint64_t a_small_number(uint64_t index)
 {
     (void)index;
@@ -131,7 +164,15 @@ static const struct field living_fields[] = {
 };
 static const struct field cell_fields[] = {
     FIELD(plk_cell, tail, a_ticket), FIELD(plk_cell, head, a_ticket), FIELD(plk_cell, owner, an_owner),
-    FIELD(plk_cell, slow, a_small_number), FIELD(plk_cell, flags, a_small_number),
+    FIELD(plk_cell, slow, a_small_number), FIELD(plk_cell, flags, a_flag),
+};
+/* Behind a gate; behind any other cell nobody reads there. */
+#define GATE(member, special) \
+    {#member, sizeof(struct plk_cell) + offsetof(struct plk_gate, member), \
+     sizeof(((struct plk_gate *)0)->member), special}
+static const struct field gate_fields[] = {
+    GATE(spinner, a_mark), GATE(promoted, a_promotion), GATE(promoted_ns, a_time), GATE(armed_ns, a_time),
+    GATE(seen, NULL), GATE(due, a_small_number), GATE(crowded, a_small_number),
 };
 static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, pending, an_id), FIELD(plk_vcpu, ticket, a_pending_ticket),
@@ -152,6 +193,8 @@ static const struct field entry_fields[] = {
 };
 static const struct field channel_fields[] = {
     FIELD(plk_channel, seq, NULL), FIELD(plk_channel, parked, a_small_number),
+    FIELD(plk_channel, kicked, a_kick), FIELD(plk_channel, cpu, a_small_number),
+    FIELD(plk_channel, kicked_ns, a_time),
 };
 
 static int meets(uint64_t offset, uint64_t size, uint64_t from, uint64_t length)
@@ -223,10 +266,12 @@ static void mutate_one_of(uint64_t base, const struct field *table, uint32_t cou
 
 static void mutate_cell(void)
 {
-    uint64_t index = some_cell();
+    uint64_t index = some_cell(), at = world.geometry.off_cells + index * world.geometry.stride;
 
-    mutate_one_of(world.geometry.off_cells + index * world.geometry.stride, cell_fields,
-                  FIELDS(cell_fields), index);
+    if (world.geometry.stride == PLK_LINE && one_in(3))
+        mutate_one_of(at, gate_fields, FIELDS(gate_fields), index);
+    else
+        mutate_one_of(at, cell_fields, FIELDS(cell_fields), index);
 }
 
 static void mutate_vcpu(void)

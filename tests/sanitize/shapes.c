@@ -81,11 +81,11 @@ static void bury(struct plk_segment *s, uint64_t id, uint64_t ticket, uint64_t m
 
 static void fill_names(struct plk_segment *s)
 {
-    plk_name_find(s, "a", 1, 1);
-    plk_name_find(s, "orders", 6, 1);
-    plk_cell_new(s);
+    plk_name_find(s, "a", 1, 1, PLK_FIFO);
+    plk_name_find(s, "orders", 6, 1, PLK_FIFO);
+    plk_cell_new(s, PLK_FIFO);
     plk_cell_free(s, 2);
-    plk_name_find(s, "bills", 5, 1);
+    plk_name_find(s, "bills", 5, 1, PLK_FIFO);
     other(s, 0, ALIVE);
 }
 
@@ -96,7 +96,7 @@ static void fill_deaths(struct plk_segment *s)
     struct plk_cell *c = cell(s, 0);
     struct plk_vcpu *v;
 
-    plk_name_find(s, "a", 1, 1);
+    plk_name_find(s, "a", 1, 1, PLK_FIFO);
     *c = (struct plk_cell){8, 4, PLK_OWNER(4, 1), 1, PLK_CELL_ALLOCATED};
     v = other(s, 0, DEAD);
     v->held = 1;
@@ -133,7 +133,7 @@ static void fill_full(struct plk_segment *s)
     char name[2] = "A";
 
     for (i = 0; i < s->geometry.entries; i++, name[0]++)
-        plk_name_find(s, name, 1, 1);
+        plk_name_find(s, name, 1, 1, PLK_FIFO);
     for (i = 0; i < s->geometry.cells; i++)
         cell(s, i);
     for (i = 0; i < s->geometry.vcpus; i++)
@@ -148,8 +148,8 @@ static void fill_half(struct plk_segment *s)
 {
     uint32_t word = DEAD;
 
-    plk_name_find(s, "a", 1, 1);
-    plk_name_find(s, "orders", 6, 1);
+    plk_name_find(s, "a", 1, 1, PLK_FIFO);
+    plk_name_find(s, "orders", 6, 1, PLK_FIFO);
     plk_entries(s)[1].state = PLK_ENTRY_FILLING;
     other(s, 0, DEAD);
     other(s, 1, ALIVE)->state = PLK_VCPU_CLAIMED;
@@ -173,6 +173,47 @@ static void fill_native(struct plk_segment *s)
     other(s, 0, ALIVE);
 }
 
+/* Cell 0 is the gate of a bounded lock: held by a dead thread, with a ticket behind it that
+ * nobody has; of its queue the holder is dead, one waits and one has left.  Cell 2 is another
+ * gate, whose queue is said to be promoted to and armed at times that can't be. */
+static void fill_bounded(struct plk_segment *s)
+{
+    struct plk_cell *gate, *queue;
+    struct plk_vcpu *v;
+
+    plk_name_find(s, "a", 1, 1, PLK_BOUNDED);
+    plk_cell_new(s, PLK_BOUNDED);
+    plk_name_find(s, "orders", 6, 1, PLK_FIFO);
+    gate = plk_cell_at(s, 0), queue = plk_cell_at(s, 1);
+    gate->tail = 6, gate->head = 4, gate->owner = PLK_OWNER(4, 1), gate->slow = 1;
+    *plk_gate_of(gate) = (struct plk_gate){PLK_SPINNER(0), 8, 1, 2, 3, 4, 1};
+    queue->tail = 10, queue->head = 7, queue->owner = PLK_OWNER(7, 2);
+    v = other(s, 0, DEAD);
+    v->held = 1;
+    v = other(s, 1, DEAD);
+    v->held = 2, v->pending = 1, v->ticket = 5;
+    v = other(s, 2, ALIVE);
+    v->pending = 2, v->ticket = 8, v->held = 1, v->channel = 1;
+    plk_channels(s)[0].parked = 1;
+    bury(s, 2, 9, 0);
+    gate = plk_cell_at(s, 2), queue = plk_cell_at(s, 3);
+    gate->tail = 1, gate->owner = PLK_OWNER(0, 3), gate->slow = 1;
+    *plk_gate_of(gate) = (struct plk_gate){UINT32_MAX, 2, UINT64_MAX, UINT64_MAX, UINT32_MAX, 1, 0};
+    queue->tail = 2, queue->head = 1;
+}
+
+/* Of the last cell, of one among locks of 32 bytes or of a native domain: the flag of a gate. */
+static void fill_odd(struct plk_segment *s)
+{
+    uint32_t i;
+
+    for (i = 0; i < s->geometry.cells; i++)
+        *cell(s, i) = (struct plk_cell){i, i, 0, i & 1, PLK_CELL_ALLOCATED | PLK_CELL_BOUNDED};
+    if (s->geometry.entries != 0)
+        plk_name_find(s, "a", 1, 1, PLK_FIFO);
+    other(s, 0, ALIVE);
+}
+
 static void fill_nothing(struct plk_segment *s) { (void)s; }
 
 #define ENLIGHTENED PLK_ENLIGHTENED, PLK_BARRIER_FENCE
@@ -185,6 +226,10 @@ struct shape shapes[] = {
     {"half", 4, 8, 64, 4, 32, 4, ENLIGHTENED, 0, fill_half, 0, 0, 0},
     {"array", 4, 200, 32, 4, 32, 0, ENLIGHTENED, 1, fill_array, 0, 0, 0},
     {"native", 4, 4, 64, 1, 32, 2, PLK_NATIVE, PLK_BARRIER_FENCE, 0, fill_native, 0, 0, 0},
+    {"bounded", 6, 6, 64, 4, 32, 3, ENLIGHTENED, 0, fill_bounded, 0, 0, 0},
+    {"odd", 2, 3, 64, 4, 32, 2, ENLIGHTENED, 0, fill_odd, 0, 0, 0},
+    {"odd-packed", 2, 5, 32, 4, 32, 2, ENLIGHTENED, 0, fill_odd, 0, 0, 0},
+    {"odd-native", 2, 4, 64, 1, 32, 2, PLK_NATIVE, PLK_BARRIER_FENCE, 0, fill_odd, 0, 0, 0},
     /* of each part several pages, of which most have no memory yet */
     {"sparse", 30, 300, 64, 2048, 1024, 80, PLK_ENLIGHTENED, PLK_BARRIER_FENCE, 0, fill_names, 0, 0, 0},
     {"least", 1, 1, 32, 1, 32, 0, ENLIGHTENED, 0, fill_nothing, 0, 0, 0},

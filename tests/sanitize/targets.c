@@ -32,8 +32,8 @@
     X(cell_view, EINVAL, ENOSPC, EBADF)                             \
     X(name_at, ERANGE, ENOENT, PLK_E_CORRUPT, ENOSPC)               \
     X(name_find, ENOENT, ENAMETOOLONG, ENOSPC, PLK_E_CORRUPT)               \
-    X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD) \
-    X(cell_new, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD)       \
+    X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, EPROTONOSUPPORT, PLK_E_CORRUPT, GUARD) \
+    X(cell_new, EUSERS, ENOSPC, EINVAL, EPROTONOSUPPORT, PLK_E_CORRUPT, GUARD)       \
     X(cell_free, EBUSY, EINVAL, GUARD)                              \
     X(cell_bind, EINVAL, ENOSPC, EBADF)                             \
     X(enroll, EUSERS, ENOSPC, GUARD)                                \
@@ -134,6 +134,8 @@ static void choose_ways(void)
     choose(PLK_OP_vcpu_preempted, native || one_in(2) ? "off" : "same_cpu");
     choose(PLK_OP_lock_event, one_in(4) ? "off" : "counters");
     plk_segment_spin(segment, 1 + below(3), below(3));
+    plk_segment_crowd(segment, below(4), below(3), 1 + below(3));
+    plk_segment_learn(segment, below(3) * 3000, below(3));
 }
 
 /* An index: one that exists, the first that does not, or any. */
@@ -175,12 +177,14 @@ static void look_at_slots(void)
         result(T_vcpu_view, plk_vcpu_view(segment, used - 1, &view));
 }
 
+static uint32_t a_policy(void) { return one_in(3) ? PLK_BOUNDED : PLK_FIFO; }
+
 static void look_for_a_name(enum target target)
 {
     uint32_t length;
     const char *name = shape_name(below(7), &length);
     uint32_t said = one_in(16) ? 0 : length;
-    int64_t cell = result(target, plk_name_find(segment, name, said, target == T_name_create));
+    int64_t cell = result(target, plk_name_find(segment, name, said, target == T_name_create, a_policy()));
 
     if (cell >= (int64_t)segment->geometry.cells)
         fail("a name means cell %lld", (long long)cell);
@@ -219,6 +223,24 @@ static void about_to_wait(const struct plk_lock *lock)
 
 static uint64_t soon(void) { return plk_now() + (one_in(4) ? 0 : 1000000ull << below(10)); }
 
+/* Give up a wait.  0: its turn has come meanwhile. */
+static int wait_is_over(struct plk_wait *w)
+{
+    int rc;
+
+    if (w->gate == NULL) {
+        while ((rc = plk_leave(w)) == -ENOSPC)
+            plk_nap(PLK_FOREVER);
+        return rc < 0 ? rc : -EINTR;
+    }
+    w->deadline = 0;
+    w->pause = PLK_FOREVER;
+    do
+        rc = plk_wait_turn(w);
+    while (rc == -EINTR);
+    return rc;
+}
+
 /* As pylocks._lock waits: it looks at signals every so often, and leaves if one says so. */
 static int64_t wait_and_leave(struct plk_lock *lock, int depth)
 {
@@ -252,9 +274,7 @@ static int64_t wait_and_leave(struct plk_lock *lock, int depth)
         }
         if (one_in(2))
             continue;
-        while ((rc = plk_leave(&w)) == -ENOSPC)
-            plk_nap(PLK_FOREVER);
-        return rc < 0 ? rc : -EINTR;
+        return wait_is_over(&w);
     }
 }
 
@@ -294,7 +314,10 @@ static void use_a_lock(void)
     switch (way) {
     case 0: rc = result(T_trylock, plk_trylock(lock)); break;
     case 1: case 2: result(T_unlock, plk_unlock(lock)); return;
-    case 5: rc = result(T_acquire, plk_acquire(lock)); break;
+    case 5: /* a turn at a gate can't be made to come: nobody knows its ticket before it is drawn */
+        rc = lock->policy == PLK_FIFO ? result(T_acquire, plk_acquire(lock))
+                                      : result(T_acquire_until, plk_acquire_until(lock, soon()));
+        break;
     case 6: rc = result(T_wait_and_leave, wait_and_leave(lock, 0)); break;
     case 7: rc = result(T_nested_wait, wait_and_leave(lock, 2)); break;
     default: rc = result(T_acquire_until, plk_acquire_until(lock, soon())); break;
@@ -384,7 +407,7 @@ static void call_something(void)
     case 2: look_at_names(); break;
     case 3: look_for_a_name(T_name_find); break;
     case 4: look_for_a_name(T_name_create); break;
-    case 5: result(T_cell_new, plk_cell_new(segment)); break;
+    case 5: result(T_cell_new, plk_cell_new(segment, a_policy())); break;
     case 6: result(T_cell_free, plk_cell_free(segment, an_index(world.geometry.cells))); break;
     case 7: enroll(); break;
     case 8:

@@ -157,7 +157,7 @@ static void look_around(struct dice *d)
     switch (roll(d, 6)) {
     case 0: plk_vcpu_view(segment, roll(d, plk_vcpus_used(segment) + 1), &vcpu); break;
     case 1: plk_cell_view(segment, roll(d, CELLS), &cell); break;
-    case 2: must(plk_name_find(segment, name, 1, 1) >= 0, "no name can be added"); break;
+    case 2: must(plk_name_find(segment, name, 1, 1, PLK_FIFO) >= 0, "no name can be added"); break;
     case 3: plk_name_at(segment, roll(d, 8), name, &length); break;
     case 4:
         index = plk_cell_new(segment);
