@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench import build, csubjects, report
-from bench.results import Results
+from pylocks.bench import build, csubjects, report
+from pylocks.bench.results import Results
 
 OPERATIONS = 10_000
 """In one call of what pytest-benchmark times: a single one is shorter than the call."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.conftest import RESULTS
-from bench.ratios import measure
-from bench.results import Options
+from pylocks.bench.ratios import measure
+from pylocks.bench.results import Options
 
 
 def test_ratios(request: pytest.FixtureRequest) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pylocks
-from bench import build, csubjects, subjects
+from pylocks.bench import build, csubjects, subjects
 
 
 def _files(folder: Path, pattern: str, *others: str) -> set[str]:

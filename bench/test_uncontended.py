@@ -11,7 +11,7 @@ import time
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.cases import Case, all_cases
+from pylocks.bench.cases import Case, all_cases
 from bench.conftest import OPERATIONS
 
 
