@@ -1,7 +1,7 @@
-"""One slice: processes contend for a lock for a while, and what each of them got.
+"""The memory that the processes of one slice share, and those processes.
 
-The memory they share is an anonymous mapping (csubjects/harness.cdef: struct bench_control, and a page
-for each worker), so nothing that a worker has written is lost when it is killed.
+The memory is an anonymous mapping (csubjects/harness.cdef: struct bench_control, and a page for each
+worker), so nothing that a worker has written is lost when it is killed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import gc
 import mmap
 import os
 import signal
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from .csubjects import check, ffi, library
+from .sample import Sample, jain, percentile
 
-__all__ = ["Sample", "Slice", "run"]
+__all__ = ["MS", "Arena", "Crew", "Slice", "figures", "lead"]
 
 MS = 1_000_000
 GRACE_MS, COLLAPSE_GRACE_MS = 20_000, 50
@@ -26,10 +29,15 @@ GRACE_MS, COLLAPSE_GRACE_MS = 20_000, 50
 class Slice:
     """What the processes do."""
 
+    game: str
     processes: int
-    cs_turns: int
-    """Of work in the critical section, and between."""
-    outside_turns: int
+    inside_ns: float
+    """Work in the critical section."""
+    outside_ns: float
+    """And between, half of it more or less."""
+    turns_per_ns: float
+    """How much work in C is a nanosecond's, and in Python."""
+    loops_per_ns: float
     seconds: float
     warm_ms: int = 100
     seed: int = 1
@@ -38,47 +46,26 @@ class Slice:
     collapses: bool = False
     """Who is still in the queue 50 ms after the end is killed; else, after 20 s."""
 
-
-@dataclass(frozen=True)
-class Sample:
-    """What came out.  Waits in ns; those still under way at the end count for the longest."""
-
-    seconds: float
-    acquisitions: int
-    rate: float
-    """Acquisitions a second."""
-    jain: float | None
-    """1: all got the same; 1/n: one got all; None: nobody got anything."""
-    p50: float | None
-    p99: float | None
-    p999: float | None
-    max: float | None
-    cpu: float
-    """CPU seconds of all processes a second."""
-    switches: float | None
-    """Context switches for each acquisition."""
-    preempted: float | None
-    """Those among them that were not the process's own wish."""
-    least: int
-    """Acquisitions of the process that got least."""
-    killed: int
-    """Processes that could not be stopped but by killing them."""
-    violations: int
-    """Somebody else was seen inside, or the counter is wrong."""
+    @property
+    def grace_ns(self) -> int:
+        """How long it may take them to leave."""
+        return (COLLAPSE_GRACE_MS if self.collapses else GRACE_MS) * MS
 
 
 class Arena:
-    """The mapping of one slice."""
+    """The mapping."""
 
-    def __init__(self, plan: Slice) -> None:
+    def __init__(self, plan: Slice, *, python: bool = False) -> None:
         lib = library()
-        self._map = mmap.mmap(-1, lib.bench_mapping_size(plan.processes))
-        self._view = ffi.from_buffer(self._map)
+        self.map = mmap.mmap(-1, lib.bench_mapping_size(plan.processes))
+        self._view = ffi.from_buffer(self.map)
         self.control: Any = ffi.cast("struct bench_control *", self._view)
         self.control.workers = plan.processes
-        self.control.cs_turns = plan.cs_turns
-        self.control.outside_turns = plan.outside_turns
+        self.control.cs_turns = round(plan.inside_ns * plan.turns_per_ns)
+        self.control.outside_turns = round(plan.outside_ns * plan.turns_per_ns)
         self.control.seed = plan.seed
+        self.control.in_ns = python
+        self.control.baton = 1
         self.workers = [lib.bench_worker_at(self.control, number) for number in range(plan.processes)]
 
     def waits(self) -> list[int]:
@@ -87,39 +74,53 @@ class Arena:
         library().bench_merge(self.control, found)
         return list(found)
 
+    def check(self) -> None:
+        """OSError if a worker could not lock."""
+        for worker in self.workers:
+            check(worker.error, "a worker")
 
-def run(plan: Slice, work: Callable[[Any, int], Any], ticks_per_ns: float) -> Sample:
-    """Fork the workers, each of which calls work(control, number), and lead them.
 
-    OSError if there is no memory or a worker could not lock.
-    """
-    arena = Arena(plan)
-    lib = library()
-    pids: dict[int, int] = {}
-    used: dict[int, Any] = {}
-    gc.freeze()  # a collection in a worker would only copy the pages it looks at
-    try:
-        for number in range(plan.processes):
-            pids[number] = _fork(plan, number, lambda number=number: work(arena.control, number))
-        grace_ms = COLLAPSE_GRACE_MS if plan.collapses else GRACE_MS
-        killed = check(
-            lib.bench_conduct(
-                arena.control, plan.warm_ms * MS, round(plan.seconds * 1e9), grace_ms * MS
-            ),
-            "gathering the workers",
-        )
-    finally:
-        for number, pid in pids.items():
-            if arena.control.gone < plan.processes:
+class Crew:
+    """Worker processes; none is left when the `with` block ends."""
+
+    def __init__(self, plan: Slice, arena: Arena, work: Callable[[int], Any]) -> None:
+        """Fork them: each calls work(number), in a process that must have a single thread."""
+        self._arena = arena
+        self._pids: list[int] = []
+        self.used: list[Any] = []
+        """resource usage of each, after the end"""
+        gc.freeze()  # a collection in a worker would only copy the pages it looks at
+        try:
+            for number in range(plan.processes):
+                self._pids.append(_fork(plan, arena, number, work))
+        except BaseException:
+            self.end()
+            raise
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failed = self.end()
+        if failed and value is None:
+            raise OSError(f"{failed} workers failed; what they said stands above")
+
+    def end(self) -> int:
+        """Kill those who have not left, and reap all; how many ended with an error."""
+        if self._arena.control.gone < self._arena.control.workers:
+            for pid in self._pids:
                 os.kill(pid, signal.SIGKILL)  # not yet waited for: the pid is still its own
-        for number, pid in pids.items():
-            used[number] = os.wait4(pid, 0)[2]
-    for worker in arena.workers:
-        check(worker.error, "a worker")
-    return _sample(arena, plan, killed, used, ticks_per_ns)
+        failed = 0
+        while self._pids:
+            _, status, used = os.wait4(self._pids.pop(0), 0)
+            failed += os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL)
+            self.used.append(used)
+        return failed
 
 
-def _fork(plan: Slice, number: int, work: Callable[[], Any]) -> int:
+def _fork(plan: Slice, arena: Arena, number: int, work: Callable[[int], Any]) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -129,41 +130,47 @@ def _fork(plan: Slice, number: int, work: Callable[[], Any]) -> int:
                 if plan.pin:
                     usable = sorted(os.sched_getaffinity(0))
                     os.sched_setaffinity(0, {usable[number % len(usable)]})
-                work()
+                work(number)
                 status = 0
+        except BaseException:
+            traceback.print_exc()
+            library().bench_leave(arena.control)
         finally:
             os._exit(status)
     return pid
 
 
-def _sample(
-    arena: Arena, plan: Slice, killed: int, used: dict[int, Any], ticks_per_ns: float
-) -> Sample:
+def lead(arena: Arena, plan: Slice) -> int:
+    """Let the workers fight until the window is over; how many have not left then.  OSError."""
+    return check(
+        library().bench_conduct(arena.control, plan.warm_ms * MS, round(plan.seconds * 1e9), plan.grace_ns),
+        "gathering the workers",
+    )
+
+
+def figures(arena: Arena, used: Sequence[Any], killed: int, ticks_per_ns: float) -> Sample:
+    """The sample of a slice that was led."""
     counts = [int(worker.counted) for worker in arena.workers]
     total = sum(counts)
     switches = preempted = violations = 0
-    for number, worker in enumerate(arena.workers):
-        voluntary = _between(worker.switches, used[number].ru_nvcsw)
-        involuntary = _between(worker.preempted, used[number].ru_nivcsw)
-        switches += voluntary + involuntary
+    for worker, usage in zip(arena.workers, used, strict=True):
+        involuntary = _between(worker.preempted, usage.ru_nivcsw)
+        switches += _between(worker.switches, usage.ru_nvcsw) + involuntary
         preempted += involuntary
         violations += int(worker.violations)
     if killed == 0:
         violations += arena.control.counter != sum(worker.acquisitions for worker in arena.workers)
     waits = arena.waits()
-    longest = max(max(worker.longest, worker.pending) for worker in arena.workers) / ticks_per_ns
     seconds = arena.control.window_ns / 1e9
-    squares = sum(count * count for count in counts)
     return Sample(
         seconds=seconds,
         acquisitions=total,
         rate=total / seconds,
-        jain=total * total / (len(counts) * squares) if total else None,
-        **{
-            name: percentile(waits, share, ticks_per_ns)
-            for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
-        },
-        max=longest,
+        jain=jain(counts),
+        p50=percentile(waits, 0.5, ticks_per_ns),
+        p99=percentile(waits, 0.99, ticks_per_ns),
+        p999=percentile(waits, 0.999, ticks_per_ns),
+        max=max(max(worker.longest, worker.pending) for worker in arena.workers) / ticks_per_ns,
         cpu=sum(worker.cpu_ns for worker in arena.workers) / 1e9 / seconds,
         switches=switches / total if total else None,
         preempted=preempted / total if total else None,
@@ -178,19 +185,3 @@ def _between(noticed: Any, at_the_end: int) -> int:
     lib = library()
     begin = noticed[lib.BENCH_MEASURE] or noticed[lib.BENCH_WARM]
     return int((noticed[lib.BENCH_OVER] or at_the_end) - begin)
-
-
-def percentile(waits: list[int], share: float, ticks_per_ns: float) -> float | None:
-    """The wait, ns, that so many waits do not exceed; None if there was none."""
-    wanted = share * sum(waits)
-    seen = 0
-    for bucket, count in enumerate(waits):
-        seen += count
-        if count and seen >= wanted:
-            return float(library().bench_bucket_floor(bucket)) / ticks_per_ns
-    return None
-
-
-def as_json(sample: Sample) -> dict[str, Any]:
-    """For the line to whoever asked."""
-    return asdict(sample)

@@ -53,21 +53,22 @@ def compiler_version() -> str:
     return _run([*compiler(), "--version"]).partition("\n")[0]
 
 
-def shared_object() -> Path:
-    """The compiled C subjects; CompilerError."""
+def shared_object(folder: Path = SOURCES, *more_flags: str) -> Path:
+    """A folder of C files, that of the C subjects, compiled into one; CompilerError."""
     include = Path(pylocks.get_include())
-    sources = sorted(SOURCES.glob("*.c"))
-    headers = [*sorted(SOURCES.glob("*.h")), *sorted(SOURCES.glob("*.cdef")), *sorted(include.rglob("*.h"))]
-    digest = hashlib.sha256(repr((compiler(), compiler_version(), FLAGS)).encode())
+    sources = sorted(folder.glob("*.c"))
+    headers = [*sorted(folder.glob("*.h")), *sorted(folder.glob("*.cdef")), *sorted(include.rglob("*.h"))]
+    flags = (*FLAGS, *more_flags)
+    digest = hashlib.sha256(repr((compiler(), compiler_version(), flags)).encode())
     for path in (*sources, *headers):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    made = CACHE / f"csubjects-{digest.hexdigest()[:16]}.so"
+    made = CACHE / f"{folder.name}-{digest.hexdigest()[:16]}.so"
     if not made.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         # Made under another name and moved: several processes may be here at once.
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             draft = Path(scratch, made.name)
-            _run([*compiler(), *FLAGS, f"-I{include}", *map(str, sources), "-o", str(draft)])
+            _run([*compiler(), *flags, f"-I{include}", *map(str, sources), "-o", str(draft)])
             draft.replace(made)
     return made
 

@@ -1,4 +1,4 @@
-"""The process of one contender: opens its lock for each slice and forks the workers.
+"""The process of one C contender: opens its lock for each slice and forks the workers.
 
 The first line it reads names the subject and the policy; it answers with what it turned out to be, or
 why that can't be had here.  Every further line is a slice, which it answers with a sample.
@@ -8,36 +8,39 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pylocks
 
-from . import arena
+from . import deaths, queues
+from .arena import Arena, Crew, Slice, figures, lead
 from .csubjects import CLock, CSubject, library, subject
 from .process import answer
+from .sample import Busy, Sample
+
+__all__ = ["facts", "main", "play"]
 
 SPARE_VCPUS = 8
 
 
 @contextmanager
-def _open(found: CSubject, policy: str, processes: int) -> Iterator[CLock]:
+def _open(found: CSubject, policy: str, processes: int) -> Iterator[tuple[CLock, pylocks.Domain]]:
     """A free lock, in a domain of its own: the dead of one slice are nobody's business in the next."""
     with pylocks.Domain(vcpus=processes + SPARE_VCPUS, locks=16) as domain:
         cell = pylocks.TicketLock(domain=domain, policy=policy)
         with found.open(cell) as lock:
-            yield lock
+            yield lock, domain
 
 
 def facts(found: CSubject, policy: str) -> dict[str, Any]:
     """What this process is, or {"unavailable": why}."""
     try:
-        with _open(found, policy, 1) as lock:
+        with _open(found, policy, 1) as (lock, domain):
             lock.pairs(1)
-            with pylocks.Domain() as domain:
-                told = {"protocol": domain.protocol, "slow_path": domain.slow_path}
+            told = {"protocol": domain.protocol, "slow_path": domain.slow_path}
     except (ValueError, OSError, pylocks.PylocksError) as error:
         return {"unavailable": str(error)}
     sites = [op for op in pylocks.ops() if op.module in ("pylocks._lock", "bench.csubjects")]
@@ -49,16 +52,35 @@ def facts(found: CSubject, policy: str) -> dict[str, Any]:
     }
 
 
+def play(found: CSubject, policy: str, plan: Slice, ticks_per_ns: float) -> Sample:
+    """One slice; OSError."""
+    lib = library()
+    with _open(found, policy, plan.processes) as (lock, domain):
+
+        def counted() -> Mapping[str, int]:
+            return asdict(domain.stats())
+
+        if plan.game == "death":
+            return deaths.play(lock, lambda lock: lock, plan)
+        if plan.game == "queue":
+            return queues.play(lock, plan, ticks_per_ns, counted)
+        game = {"contend": lib.BENCH_CONTEND, "relay": lib.BENCH_RELAY}[plan.game]
+        arena, busy = Arena(plan), Busy()
+        with Crew(plan, arena, lambda n: lib.bench_work(lock.raw, arena.control, n, game)) as crew:
+            killed = lead(arena, plan)
+        arena.check()
+        sample = figures(arena, crew.used, killed, ticks_per_ns)
+        # Counted from the first acquisition on, not from when the window opened.
+        total = sum(int(worker.acquisitions) for worker in arena.workers)
+        events = {name: value / total for name, value in counted().items() if total}
+    return replace(sample, others=busy.others(), events=events if any(events.values()) else {})
+
+
 def main() -> None:
     """Serve standard input until it ends."""
     asked = json.loads(sys.stdin.readline())
     found, policy = subject(asked["subject"]), asked["policy"]
     answer(facts(found, policy))
-    lib = library()
-    ticks_per_ns = lib.bench_ticks_per_ns()
+    ticks_per_ns = library().bench_ticks_per_ns()
     for line in sys.stdin:
-        plan = arena.Slice(**json.loads(line))
-        with _open(found, policy, plan.processes) as lock:
-            raw = lock.raw
-            sample = arena.run(plan, lambda control, number, raw=raw: lib.bench_work(raw, control, number), ticks_per_ns)
-        answer(asdict(sample))
+        answer(asdict(play(found, policy, Slice(**json.loads(line)), ticks_per_ns)))

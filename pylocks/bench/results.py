@@ -1,46 +1,30 @@
-"""What a comparison finds, and the bars that it is held against."""
+"""What a run finds."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from .cases import C_PAIR, EMPTY, Case, all_cases
-from .worker import Facts
+__all__ = ["SCHEMA", "Found", "Samples", "Spread", "ratio", "typical", "value"]
 
-__all__ = ["BARS", "OURS", "Bar", "Options", "Ratio", "Results", "SettingResult", "Spread"]
+SCHEMA = 1
 
-OURS = {"with": "pylocks.TicketLock", "pair": "pylocks.TicketLock", C_PAIR: "pylocks"}
-"""operation -> the subject that is compared with the others"""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A ratio that pylocks must not exceed."""
-
-    operation: str
-    peer: str
-    limit: float
-
-
-BARS: tuple[Bar, ...] = (
-    Bar("with", "threading.Lock", 0.60),
-    Bar("with", "multiprocessing.Lock", 0.45),
-    Bar(C_PAIR, "pthread_mutex", 0.65),
-    Bar(C_PAIR, "unrecorded", 1.10),
-)
+Samples = Mapping[str, Sequence[Mapping[str, Any]]]
+"""subject -> a sample for each round; sample.Sample says what is in one"""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to measure."""
+class Found:
+    """All that was measured of one scenario."""
 
-    rounds: int = 51
-    batch_ms: float = 2.0
-    seed: int = 1
-    cpu: int | None = None
+    cells: dict[str, dict[str, list[dict[str, Any]]]]
+    """cell -> subject -> a sample for each round"""
+    loads: dict[str, dict[str, Any]]
+    """cell -> what it is"""
+    facts: dict[str, dict[str, Any]]
+    """subject -> what its process turned out to be, or {"unavailable": why}"""
 
 
 @dataclass(frozen=True)
@@ -53,86 +37,35 @@ class Spread:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Spread:
-        """Of at least two samples."""
+        """Of at least one sample."""
+        if len(samples) == 1:
+            return cls(samples[0], samples[0], samples[0])
         q1, median, q3 = statistics.quantiles(samples, n=4, method="inclusive")
         return cls(median, q1, q3)
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Time of pylocks over time of a peer, in one setting."""
-
-    operation: str
-    subject: str
-    peer: str
-    value: Spread
-    limit: float | None
-    """The bar; None: there is none."""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the median is within the bar; None if there is no bar."""
-        return None if self.limit is None else self.value.median <= self.limit
+def value(sample: Mapping[str, Any], measure: str) -> float | None:
+    """A figure of a sample: one of its own, or of its events as "events.kicks"."""
+    name, _, event = measure.partition(".")
+    found = sample.get(name)
+    if event:
+        found = found.get(event) if found else None
+    return None if found is None else float(found)
 
 
-@dataclass(frozen=True)
-class SettingResult:
-    """All that was measured in one process."""
-
-    name: str
-    facts: Facts
-    samples_ns: dict[str, list[float]]
-    """Case -> ns per operation, one for each round."""
-
-    def ns(self, case: Case) -> Spread:
-        """Time of an operation."""
-        return Spread.of(self.samples_ns[case.key])
-
-    def ratios(self) -> Iterator[Ratio]:
-        """pylocks against every peer that was measured, in the order of the cases."""
-        limits = {(bar.operation, bar.peer): bar.limit for bar in BARS}
-        for case in all_cases():
-            ours = Case(case.operation, OURS[case.operation])
-            if case == ours or case.subject == EMPTY or case.key not in self.samples_ns:
-                continue
-            pairs = zip(self.samples_ns[ours.key], self.samples_ns[case.key], strict=True)
-            yield Ratio(
-                case.operation,
-                ours.subject,
-                case.subject,
-                Spread.of([mine / theirs for mine, theirs in pairs]),
-                limits.get((case.operation, case.subject)),
-            )
+def typical(samples: Sequence[Mapping[str, Any]], measure: str) -> Spread | None:
+    """The median of a figure; None if no sample has it."""
+    values = [found for sample in samples if (found := value(sample, measure)) is not None]
+    return Spread.of(values) if values else None
 
 
-@dataclass(frozen=True)
-class Results:
-    """A whole measurement."""
-
-    options: Options
-    host: dict[str, Any]
-    compiler: str
-    settings: tuple[SettingResult, ...]
-
-    @property
-    def missed(self) -> list[Ratio]:
-        """The bars that the default setting does not meet."""
-        return [ratio for ratio in self.settings[0].ratios() if ratio.met is False]
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, samples included."""
-        return {
-            "options": asdict(self.options),
-            "host": self.host,
-            "compiler": self.compiler,
-            "bars_met": not self.missed,
-            "settings": [
-                {
-                    "name": setting.name,
-                    "facts": asdict(setting.facts),
-                    "ratios": [{**asdict(ratio), "met": ratio.met} for ratio in setting.ratios()],
-                    "samples_ns": setting.samples_ns,
-                }
-                for setting in self.settings
-            ],
-        }
+def ratio(
+    mine: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], measure: str
+) -> Spread | None:
+    """The median of the rounds' ratios of a figure; None if no round has both."""
+    found = []
+    for one, other in zip(mine, others, strict=True):
+        above, below = value(one, measure), value(other, measure)
+        if above is not None and below:
+            found.append(above / below)
+    return Spread.of(found) if found else None

@@ -12,11 +12,12 @@ from typing import Any
 from cffi import FFI
 
 import pylocks
+
 from .. import build
 
 __all__ = ["CLock", "CSubject", "check", "ffi", "library", "subject", "subjects"]
 
-ffi = FFI()
+ffi: Any = FFI()
 ffi.cdef((build.SOURCES / "harness.cdef").read_text())
 
 

@@ -95,21 +95,65 @@ void bench_notice(struct bench_worker *me, struct bench_pace *pace, uint32_t pha
     pace->phase = phase;
 }
 
-BENCH_EXPORT int bench_work(struct bench_lock *lock, struct bench_control *c, uint32_t number)
+BENCH_EXPORT void bench_switches(struct bench_control *c, uint32_t number, uint32_t phase)
 {
-    struct bench_worker *me = bench_worker_at(c, number);
-    int rc;
+    struct bench_pace pace;
 
-    me->pid = getpid();
+    if (phase < BENCH_PHASES)
+        bench_notice(bench_worker_at(c, number), &pace, phase);
+}
+
+BENCH_EXPORT void bench_come(struct bench_control *c, uint32_t number)
+{
+    bench_worker_at(c, number)->pid = getpid();
     __atomic_fetch_add(&c->ready, 1, __ATOMIC_RELEASE);
     while (__atomic_load_n(&c->phase, __ATOMIC_ACQUIRE) == BENCH_GATHER)
         futex(&c->phase, FUTEX_WAIT, BENCH_GATHER);
-    rc = bench_contend(lock, c, me);
+}
+
+BENCH_EXPORT void bench_leave(struct bench_control *c) { __atomic_fetch_add(&c->gone, 1, __ATOMIC_RELEASE); }
+
+BENCH_EXPORT int bench_work(struct bench_lock *lock, struct bench_control *c, uint32_t number,
+                            enum bench_game game)
+{
+    int rc;
+
+    bench_come(c, number);
+    rc = bench_play_of(lock, game)(bench_place_of(lock), c, number);
     /* Where others are killed in the queue, what it returns then is no error of the lock. */
     if (rc < 0 && BENCH_LOAD(&c->phase) != BENCH_OVER)
-        me->error = rc;
-    __atomic_fetch_add(&c->gone, 1, __ATOMIC_RELEASE);
+        bench_worker_at(c, number)->error = rc;
+    bench_leave(c);
     return rc;
+}
+
+uint32_t bench_await_generation(struct bench_control *c, uint32_t last)
+{
+    uint32_t now;
+
+    while ((now = __atomic_load_n(&c->generation, __ATOMIC_ACQUIRE)) == last)
+        futex(&c->generation, FUTEX_WAIT, last);
+    return now;
+}
+
+void bench_through(struct bench_control *c)
+{
+    if (__atomic_sub_fetch(&c->left, 1, __ATOMIC_ACQ_REL) == 0)
+        futex(&c->left, FUTEX_WAKE, INT_MAX);
+}
+
+BENCH_EXPORT void bench_count_waits(struct bench_worker *worker, const uint64_t *ring, uint64_t room,
+                                    uint64_t from, uint64_t to)
+{
+    if (to - from > room)
+        from = to - room;
+    for (; from < to; from++) {
+        uint64_t waited = ring[from & (room - 1)];
+
+        worker->waits[bench_bucket_of(waited)]++;
+        if (waited > worker->longest)
+            worker->longest = waited;
+    }
 }
 
 /* ---------------------------------------------------------------- conductor */
@@ -125,6 +169,21 @@ static int64_t cpu_time(const struct bench_worker *worker)
 
     /* 0 of a process that is gone: it left because of an error, which is reported. */
     return clock_getcpuclockid(worker->pid, &clock) == 0 ? read_clock(clock) : 0;
+}
+
+/* Wait until everybody has come; 0, -ECHILD if one has left instead, or -ETIMEDOUT. */
+static int gather(struct bench_control *c)
+{
+    int64_t until = read_clock(CLOCK_MONOTONIC) + GATHER_NS;
+
+    while (__atomic_load_n(&c->ready, __ATOMIC_ACQUIRE) < c->workers) {
+        if (BENCH_LOAD(&c->gone) != 0)
+            return -ECHILD;
+        if (read_clock(CLOCK_MONOTONIC) > until)
+            return -ETIMEDOUT;
+        sleep_until(read_clock(CLOCK_MONOTONIC) + LOOK_NS);
+    }
+    return 0;
 }
 
 /* Wait until the count is everybody's; how many are missing. */
@@ -147,7 +206,7 @@ static void open_window(struct bench_control *c)
 
 static void close_window(struct bench_control *c)
 {
-    uint64_t now = bench_stamp();
+    uint64_t now = c->in_ns ? (uint64_t)read_clock(CLOCK_MONOTONIC) : bench_stamp();
 
     for (uint32_t i = 0; i < c->workers; i++) {
         struct bench_worker *worker = bench_worker_at(c, i);
@@ -161,9 +220,10 @@ static void close_window(struct bench_control *c)
 BENCH_EXPORT int bench_conduct(struct bench_control *c, int64_t warm_ns, int64_t window_ns, int64_t grace_ns)
 {
     int64_t began;
+    int rc = gather(c);
 
-    if (await(&c->ready, c->workers, read_clock(CLOCK_MONOTONIC) + GATHER_NS) != 0)
-        return -ETIMEDOUT;
+    if (rc < 0)
+        return rc;
     began = read_clock(CLOCK_MONOTONIC);
     enter(c, BENCH_WARM);
     futex(&c->phase, FUTEX_WAKE, INT_MAX);
@@ -178,6 +238,76 @@ BENCH_EXPORT int bench_conduct(struct bench_control *c, int64_t warm_ns, int64_t
     for (uint32_t i = 0; i < c->workers; i++)
         bench_worker_at(c, i)->cpu_ns = cpu_time(bench_worker_at(c, i)) - bench_worker_at(c, i)->cpu_ns;
     enter(c, BENCH_OVER);
+    return (int)await(&c->gone, c->workers, read_clock(CLOCK_MONOTONIC) + grace_ns);
+}
+
+/* ------------------------------------------------------------------- queues */
+
+static uint32_t waiting(struct bench_control *c)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < c->workers; i++)
+        found += BENCH_LOAD(&bench_worker_at(c, i)->waiting_since) != 0;
+    return found;
+}
+
+BENCH_EXPORT int bench_form(struct bench_lock *lock, struct bench_control *c, int64_t settle_ns)
+{
+    int64_t until;
+    int rc = gather(c);
+
+    if (rc < 0 || (rc = bench_acquire(lock)) < 0)
+        return rc;
+    if (c->phase == BENCH_GATHER) {
+        enter(c, BENCH_MEASURE);
+        futex(&c->phase, FUTEX_WAKE, INT_MAX);
+    }
+    __atomic_store_n(&c->left, c->workers, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&c->generation, 1, __ATOMIC_RELEASE);
+    futex(&c->generation, FUTEX_WAKE, INT_MAX);
+    until = read_clock(CLOCK_MONOTONIC) + GATHER_NS;
+    while (waiting(c) < c->workers) {
+        if (read_clock(CLOCK_MONOTONIC) > until)
+            return -ETIMEDOUT;
+        sleep_until(read_clock(CLOCK_MONOTONIC) + LOOK_NS);
+    }
+    sleep_until(read_clock(CLOCK_MONOTONIC) + settle_ns);
+    return 0;
+}
+
+BENCH_EXPORT int64_t bench_drain(struct bench_lock *lock, struct bench_control *c)
+{
+    int64_t until = read_clock(CLOCK_MONOTONIC) + GATHER_NS;
+    uint64_t began;
+    uint32_t left;
+    int rc;
+
+    for (uint32_t i = 0; i < c->workers; i++)
+        bench_worker_at(c, i)->cpu_ns = cpu_time(bench_worker_at(c, i));
+    began = bench_stamp();
+    BENCH_STORE(&c->released_at, began);
+    if ((rc = bench_release(lock)) < 0)
+        return rc;
+    /* The last one's wake comes when its unlock is done. */
+    while ((left = __atomic_load_n(&c->left, __ATOMIC_ACQUIRE)) != 0) {
+        struct timespec limit = {GATHER_NS / NS_PER_S, 0};
+
+        if (read_clock(CLOCK_MONOTONIC) > until)
+            return -ETIMEDOUT;
+        syscall(SYS_futex, &c->left, FUTEX_WAIT, left, &limit, NULL, 0);
+    }
+    for (uint32_t i = 0; i < c->workers; i++)
+        bench_worker_at(c, i)->cpu_ns = cpu_time(bench_worker_at(c, i)) - bench_worker_at(c, i)->cpu_ns;
+    /* Until the last one left the lock, not until we had a CPU to notice. */
+    return (int64_t)(BENCH_LOAD(&c->released_at) - began);
+}
+
+BENCH_EXPORT int bench_disperse(struct bench_control *c, int64_t grace_ns)
+{
+    enter(c, BENCH_OVER);
+    __atomic_fetch_add(&c->generation, 1, __ATOMIC_RELEASE);
+    futex(&c->generation, FUTEX_WAKE, INT_MAX);
     return (int)await(&c->gone, c->workers, read_clock(CLOCK_MONOTONIC) + grace_ns);
 }
 

@@ -93,7 +93,9 @@ BENCH_EXPORT int bench_acquire(struct bench_lock *lock) { return lock->subject->
 
 BENCH_EXPORT int bench_release(struct bench_lock *lock) { return lock->subject->unlock(lock->place); }
 
-int bench_contend(struct bench_lock *lock, struct bench_control *control, struct bench_worker *me)
+bench_play bench_play_of(const struct bench_lock *lock, enum bench_game game)
 {
-    return lock->subject->contend(lock->place, control, me);
+    return lock->subject->games[game];
 }
+
+void *bench_place_of(const struct bench_lock *lock) { return lock->place; }

@@ -6,7 +6,8 @@
 
 #define BENCH_EXPORT __attribute__((visibility("default")))
 
-/* The subject's loop: until the slice is over, or a negative errno. */
-int bench_contend(struct bench_lock *lock, struct bench_control *control, struct bench_worker *me);
+/* The subject's loop, and where its lock is. */
+bench_play bench_play_of(const struct bench_lock *lock, enum bench_game game);
+void *bench_place_of(const struct bench_lock *lock);
 
 #endif

@@ -11,7 +11,7 @@
  *
  *     BENCH_SUBJECT(my_lock, 1, "what it is");
  *
- * The loops that are timed, `pairs` and `contend`, are made in the subject's own
+ * The loops that are timed, `pairs` and the games, are made in the subject's own
  * file, with lock and unlock compiled into them, because that is what a program
  * gets that uses them: an inlined fast path costs no call, a library's function
  * does, and the difference is part of the result. */
@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "contend.h"
+#include "games.h"
 
 /* One kind of lock.  All functions return 0 or a negative errno. */
 struct bench_subject {
@@ -36,8 +36,8 @@ struct bench_subject {
     void (*destroy)(void *place);
     /* n times lock and unlock */
     int (*pairs)(void *place, uint64_t n);
-    /* lock, critical section, unlock, work outside, until the slice is over */
-    int (*contend)(void *place, struct bench_control *control, struct bench_worker *me);
+    /* by enum bench_game; until the slice is over */
+    bench_play games[3];
 };
 
 #define BENCH_PLACE 4096u
@@ -45,39 +45,22 @@ struct bench_subject {
 /* The compiler may keep nothing in registers from one turn to the next. */
 #define BENCH_TURN() __asm__ volatile("" ::: "memory")
 
-#define BENCH_SUBJECT(id, locks, says)                                                           \
-    static int bench_pairs_of_##id(void *place, uint64_t n)                                      \
-    {                                                                                            \
-        int rc = 0;                                                                              \
-                                                                                                 \
-        while (n-- != 0 && (rc = lock(place)) == 0) {                                            \
-            BENCH_TURN();                                                                        \
-            if ((rc = unlock(place)) != 0)                                                       \
-                break;                                                                           \
-            BENCH_TURN();                                                                        \
-        }                                                                                        \
-        return rc;                                                                               \
-    }                                                                                            \
-    static int bench_contend_of_##id(void *place, struct bench_control *c, struct bench_worker *me) \
-    {                                                                                            \
-        struct bench_pace pace = bench_begin(c, me);                                             \
-                                                                                                 \
-        while (bench_go_on(c, me, &pace)) {                                                      \
-            uint64_t asked = bench_ask(me), inside;                                              \
-            int rc = lock(place);                                                                \
-                                                                                                 \
-            inside = bench_stamp();                                                              \
-            if (rc < 0)                                                                          \
-                return rc;                                                                       \
-            bench_enter(c, me);                                                                  \
-            if ((rc = unlock(place)) < 0)                                                        \
-                return rc;                                                                       \
-            bench_note(me, &pace, asked, inside);                                                \
-            bench_outside(c, &pace);                                                             \
-        }                                                                                        \
-        return 0;                                                                                \
-    }                                                                                            \
-    const struct bench_subject bench_subject_##id = {                                            \
-        #id, says, locks, create, lock, unlock, destroy, bench_pairs_of_##id, bench_contend_of_##id}
+#define BENCH_SUBJECT(id, locks, says)                                              \
+    static int bench_pairs_of_##id(void *place, uint64_t n)                         \
+    {                                                                               \
+        int rc = 0;                                                                 \
+                                                                                    \
+        while (n-- != 0 && (rc = lock(place)) == 0) {                               \
+            BENCH_TURN();                                                           \
+            if ((rc = unlock(place)) != 0)                                          \
+                break;                                                              \
+            BENCH_TURN();                                                           \
+        }                                                                           \
+        return rc;                                                                  \
+    }                                                                               \
+    BENCH_GAMES(id)                                                                 \
+    const struct bench_subject bench_subject_##id = {                               \
+        #id, says, locks, create, lock, unlock, destroy, bench_pairs_of_##id,       \
+        {bench_contend_of_##id, bench_relay_of_##id, bench_queue_of_##id}}
 
 #endif

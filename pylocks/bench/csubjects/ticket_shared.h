@@ -12,7 +12,7 @@ struct ticket_lock {
 };
 
 /* Once round the waiting loop. */
-static inline void wait_turn(uint32_t round);
+static inline void wait_turn(void);
 
 static int create(void *place, const struct bench_env *env)
 {
@@ -26,8 +26,8 @@ static inline int lock(void *place)
     struct ticket_lock *l = place;
     uint64_t mine = __atomic_fetch_add(&l->tail, 1, __ATOMIC_ACQUIRE);
 
-    for (uint32_t round = 1; __atomic_load_n(&l->head, __ATOMIC_ACQUIRE) != mine; round++)
-        wait_turn(round);
+    while (__atomic_load_n(&l->head, __ATOMIC_ACQUIRE) != mine)
+        wait_turn();
     return 0;
 }
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from . import empty, multiprocessing_lock, posix_ipc_semaphore, threading_lock, ticket_lock
-from .interface import OPERATIONS, Lock, Subject
+from . import (
+    empty,
+    empty_type,
+    file_lock,
+    flock,
+    multiprocessing_lock,
+    posix_ipc_semaphore,
+    threading_lock,
+    ticket_lock,
+)
+from .interface import OPERATIONS, Lock, Subject, Terms, UnavailableError
 
-__all__ = ["OPERATIONS", "SUBJECTS", "Lock", "Subject", "subject"]
+__all__ = ["OPERATIONS", "SUBJECTS", "Lock", "Subject", "Terms", "UnavailableError", "subject"]
 
 SUBJECTS: tuple[Subject, ...] = (
     ticket_lock.SUBJECT,
     threading_lock.SUBJECT,
     multiprocessing_lock.SUBJECT,
     posix_ipc_semaphore.SUBJECT,
+    flock.SUBJECT,
+    file_lock.SUBJECT,
+    empty_type.SUBJECT,
     empty.SUBJECT,
 )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .interface import OPERATIONS, Subject
+from .interface import OPERATIONS, Subject, Terms
 
 
 @contextmanager
-def _open() -> Iterator[None]:
+def _open(terms: Terms) -> Iterator[None]:
     yield None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-__all__ = ["OPERATIONS", "Lock", "Subject"]
+__all__ = ["OPERATIONS", "Lock", "Subject", "Terms", "UnavailableError"]
 
 OPERATIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -17,6 +17,21 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The operations that are timed: name -> statement about a free `lock`."""
+
+
+class UnavailableError(RuntimeError):
+    """A subject can't be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under which a lock is made."""
+
+    processes: int = 1
+    """That will use it."""
+    locks: int = 1
+    policy: str = "fifo"
+    """Of pylocks' locks; nobody else has a choice."""
 
 
 class Lock(Protocol):
@@ -39,8 +54,15 @@ class Subject:
     """As users call it: "threading.Lock"."""
     meaning: str
     """In one line, what its user gets."""
-    open: Callable[[], AbstractContextManager[Lock | None]]
-    """Makes a free lock, to be removed without a trace afterwards."""
+    open: Callable[[Terms], AbstractContextManager[Lock | None]]
+    """Makes a free lock, to be removed without a trace afterwards; UnavailableError, OSError, ValueError."""
+    inherit: Callable[[Any], Any] = lambda lock: lock
+    """What a forked process does with the lock before it uses it."""
+    open_many: Callable[[Terms], AbstractContextManager[Any]] | None = None
+    """Makes terms.locks at once, an object with acquire(i) and release(i); None: there is no such thing,
+    and a list of locks serves."""
+    across: str = "processes"
+    """Between what it excludes: "processes", or only "threads"."""
     excludes: bool = True
     """False: it locks nothing, and measures the harness."""
     statements: Mapping[str, str] = field(default_factory=lambda: OPERATIONS)

@@ -6,11 +6,11 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .interface import Lock, Subject
+from .interface import Lock, Subject, Terms
 
 
 @contextmanager
-def _open() -> Iterator[Lock]:
+def _open(terms: Terms) -> Iterator[Lock]:
     yield multiprocessing.get_context("fork").Lock()
 
 

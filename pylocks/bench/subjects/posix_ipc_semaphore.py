@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import posix_ipc
 
-from .interface import Lock, Subject
+from .interface import Lock, Subject, Terms
 
 
 @contextmanager
-def _open() -> Iterator[Lock]:
+def _open(terms: Terms) -> Iterator[Lock]:
     semaphore = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
     semaphore.unlink()  # at once: the name is not needed any more, and can't be left behind
     try:

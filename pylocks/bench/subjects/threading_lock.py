@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .interface import Lock, Subject
+from .interface import Lock, Subject, Terms
 
 
 @contextmanager
-def _open() -> Iterator[Lock]:
+def _open(terms: Terms) -> Iterator[Lock]:
     yield threading.Lock()
 
 
-SUBJECT = Subject("threading.Lock", "between threads of one process, in no order", _open)
+SUBJECT = Subject("threading.Lock", "between threads of one process, in no order", _open, across="threads")

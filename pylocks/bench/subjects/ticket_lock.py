@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 import pylocks
-from .interface import Subject
+
+from .interface import Subject, Terms
+
+SPARE_VCPUS = 8
 
 
 @contextmanager
-def _open() -> Iterator[pylocks.TicketLock]:
-    yield pylocks.TicketLock()
+def _open(terms: Terms) -> Iterator[pylocks.TicketLock]:
+    # In a domain of its own: those who were killed in one slice are nobody's business in the next.
+    with pylocks.Domain(vcpus=terms.processes + SPARE_VCPUS, locks=16) as domain:
+        yield pylocks.TicketLock(domain=domain, policy=terms.policy)
 
 
-SUBJECT = Subject("pylocks.TicketLock", "between processes, in order of arrival", _open)
+@contextmanager
+def _open_many(terms: Terms) -> Iterator[Any]:
+    with closing(pylocks.LockArray(terms.locks)) as locks:
+        yield locks
+
+
+SUBJECT = Subject("pylocks.TicketLock", "between processes, in order of arrival", _open, open_many=_open_many)

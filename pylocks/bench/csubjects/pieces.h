@@ -1,11 +1,11 @@
-/* contend.h - the pieces of the contended loop, inlined into each subject's own.
+/* pieces.h - what the games are made of, inlined into each subject's own.
  *
  * Work is counted in turns, not by the clock: a preempted worker still has all of it
  * to do.  A wait costs two reads of the processor's counter and two stores to the
  * worker's own cache line; counting it costs some more, outside the critical section.
  * All that can be seen in subject `empty`. */
-#ifndef BENCH_CONTEND_H
-#define BENCH_CONTEND_H
+#ifndef BENCH_PIECES_H
+#define BENCH_PIECES_H
 
 #include <stdint.h>
 #include <time.h>
@@ -110,7 +110,7 @@ static inline void bench_enter(struct bench_control *c, struct bench_worker *me)
     BENCH_STORE(&c->counter, before + 1);
 }
 
-/* Count an acquisition, and its wait if the window is open. */
+/* Count an acquisition, and its wait (or the time it took to be handed over) if the window is open. */
 static inline void bench_note(struct bench_worker *me, struct bench_pace *pace, uint64_t asked,
                               uint64_t inside)
 {

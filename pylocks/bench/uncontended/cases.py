@@ -12,12 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from . import csubjects, subjects
+from .. import csubjects, subjects
 
-__all__ = ["C_PAIR", "EMPTY", "Batch", "Case", "all_cases", "calibrate"]
+__all__ = ["C_PAIR", "EMPTY", "OURS", "PEERS", "Batch", "Case", "all_cases", "calibrate"]
 
 C_PAIR = "C pair"
 """The operation of C subjects; those of Python subjects are named in subjects.OPERATIONS."""
+
+OURS = {"with": "pylocks.TicketLock", "pair": "pylocks.TicketLock", C_PAIR: "pylocks"}
+"""operation -> the subject that is compared with the others"""
+
+PEERS = {"with": "threading.Lock", "pair": "threading.Lock", C_PAIR: "pthread_mutex"}
+"""operation -> the one with which all are compared"""
 
 EMPTY = "empty"
 """The subject, in C and in Python, that measures the harness."""
@@ -40,13 +46,13 @@ class Case:
 
     @contextmanager
     def open(self) -> Iterator[Batch]:
-        """Make the subject's lock and the batch that uses it; LookupError, OSError."""
+        """Make the subject's lock and the batch that uses it; LookupError, OSError, UnavailableError."""
         if self.operation == C_PAIR:
             with csubjects.subject(self.subject).open() as lock:
                 yield lock.pairs
             return
         found = subjects.subject(self.subject)
-        with found.open() as lock:
+        with found.open(subjects.Terms()) as lock:
             # Each Timer compiles code of its own, so that what the interpreter learns about one
             # subject's types and keeps in the code does not slow down the next subject.
             timer = timeit.Timer(
