@@ -30,7 +30,9 @@ def test_every_subject_has_a_file_and_a_row() -> None:
     assert sources == {subject.name for subject in csubjects.subjects()}
 
 
-def _excludes(holder: AbstractContextManager[Any], other: AbstractContextManager[Any], expected: bool) -> None:
+def _excludes(
+    holder: AbstractContextManager[Any], other: AbstractContextManager[Any], expected: bool
+) -> None:
     """While one thread is inside, another is not, and gets in afterwards; nothing excludes nobody."""
     at_the_door, inside = threading.Event(), threading.Event()
 

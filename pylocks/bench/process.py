@@ -22,7 +22,8 @@ __all__ = ["HERE", "Process", "ProcessError", "Target"]
 
 HERE = Path(__file__).resolve().parent
 START = """
-import importlib, importlib.util, sys
+import importlib, importlib.util, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us decides what Ctrl-C means
 engine, module = sys.argv[1:3]
 if sys.argv[3:]:
     sys.path[:] = sys.argv[3:]

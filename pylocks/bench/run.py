@@ -56,8 +56,11 @@ def measure(one: Scenario, options: Options, work: Speed, tell: Callable[[str], 
     found = Found({}, {}, {})
     with ExitStack() as stack:
         there: list[tuple[Contender, Process]] = []
-        for row, target in _rows(one, options):
-            process = stack.enter_context(Process(row.module, row.setting, target))
+        started = [
+            (row, stack.enter_context(Process(row.module, row.setting, target)))
+            for row, target in _rows(one, options)
+        ]
+        for row, process in started:
             asked = {"subject": row.subject, "policy": row.policy, "locks": row.locks}
             found.facts[row.name] = process.ask(asked)
             if "unavailable" not in found.facts[row.name]:
