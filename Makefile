@@ -35,7 +35,7 @@ lint: $(VENV)/.test ## ruff, and mypy --strict on the package
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 
-bench: $(VENV)/.bench ## benchmarks with pytest-benchmark
+bench: $(VENV)/.bench ## benchmarks with pytest-benchmark; ARGS="--quick -k overcommit" for some
 	@$(BIN)/python -m pytest bench $(ARGS)
 
 fuzz: ## a million broken and hostile segments, under the address sanitizer; ARGS="--seed 2"

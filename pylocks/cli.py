@@ -28,12 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from pylocks import __version__
 
+    from .bench import command as bench
     from .stress import command
 
     parser = argparse.ArgumentParser(prog="pylocks", description="Fair ticket locks between processes.")
     parser.add_argument("--version", action="version", version=f"pylocks {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(commands)
+    bench.add_parser(commands)
     ops = commands.add_parser(
         "ops",
         help="show the patch table of this process",

@@ -6,7 +6,6 @@ import gc
 import itertools
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +13,6 @@ import psutil
 import pytest
 from support import hygiene
 from support.wait import until
-
-# The tests compile C by what the benchmarks compile by.  Last: pylocks is that which is installed.
-sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 SHM = Path("/dev/shm")
 ANONYMOUS = re.compile(r"pylocks\.[0-9a-f]{32}")

@@ -280,7 +280,7 @@ def test_no_module_is_too_long(path: Path) -> None:
 
 # A module of the package may import those to its left.
 ORDER = ("errors", "views", "machine", "ops", "segment", "attach", "domain", "locks", "__init__")
-ON_TOP = ("stress", "cli", "__main__")
+ON_TOP = ("stress", "bench", "cli", "__main__")
 # Domain.lock() makes what is built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks")}
 
@@ -336,7 +336,32 @@ def test_all_modules_have_their_place() -> None:
     assert found == {*ORDER, *ON_TOP}
 
 
-def test_stress_and_cli_are_on_top() -> None:
+def test_stress_bench_and_cli_are_on_top() -> None:
     for path in (PACKAGE / "stress").rglob("*.py"):
         for name, _ in imports(path):
+            assert part(name) not in ("bench", "cli", "__main__"), f"{name_of(path)} imports {name}"
+    for path in (PACKAGE / "bench").rglob("*.py"):
+        for name, _ in imports(path):
             assert part(name) not in ("cli", "__main__"), f"{name_of(path)} imports {name}"
+
+
+def test_what_runs_in_a_measured_process_knows_the_public_face_alone() -> None:
+    """It is loaded beside any version of pylocks, under a name of its own."""
+    bench = PACKAGE / "bench"
+    roots = [bench / f"{name}.py" for name in ("host", "pyhost")] + [bench / "uncontended" / "worker.py"]
+    seen: set[Path] = set()
+    while roots:
+        path = roots.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name, _ in imports(path):
+            pieces = name.split(".")
+            assert len(pieces) <= 2 or pieces[1] == "bench", f"{name_of(path)} imports {name}"
+            if pieces[1:2] != ["bench"]:
+                continue
+            at = bench.joinpath(*pieces[2:])
+            at = next((p for p in (at, at.parent) if p.with_suffix(".py").exists() or p.is_dir()), bench)
+            roots.append(at / "__init__.py" if at.is_dir() else at.with_suffix(".py"))
+            roots += [path.parent / "__init__.py"]
+    assert {path.stem for path in seen} >= {"host", "arena", "fights", "deaths", "queues", "cases", "build"}

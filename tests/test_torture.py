@@ -22,7 +22,7 @@ from torture.harness import (
     why_not,
 )
 
-from bench.compiling import compiler
+from compiling import compiler
 
 NOBODY = 65534
 """A user without rights."""

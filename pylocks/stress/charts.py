@@ -94,7 +94,7 @@ def throughput(axes: Axes, lines: Sequence[Series]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("overcommit: processes for each CPU")
     axes.set_title("Acquisitions a second")
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
 
 
 def waits(axes: Axes, lines: Sequence[Series]) -> None:
@@ -129,7 +129,7 @@ def waits(axes: Axes, lines: Sequence[Series]) -> None:
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("time")
     axes.set_title(f"Share of waits longer than a time, {at(shown)}")
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
 
 
 def shares(axes: Axes, lines: Sequence[Series]) -> None:
@@ -150,7 +150,7 @@ def shares(axes: Axes, lines: Sequence[Series]) -> None:
     axes.set_xlabel("processes, from the one that got least")
     axes.set_ylabel("times an equal share")
     axes.set_title(f"Share of each process, {at(shown)}")
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
 
 
 #: The panels by name, in the order of the pictures.
@@ -164,11 +164,11 @@ PANELS: dict[str, Callable[[Axes, Sequence[Series]], None]] = {
 def save_png(result: dict[str, Any], path: str) -> None:
     """All panels side by side, with what they were measured on; OSError if it can't be written."""
     lines = series(result)
-    with _style():
+    with style():
         figure = Figure(figsize=(16, 5.2), facecolor=GROUND)
         for number, panel in enumerate(PANELS.values(), 1):
             axes = figure.add_subplot(1, len(PANELS), number)
-            _frame(axes)
+            frame(axes)
             panel(axes, lines)
         figure.subplots_adjust(left=0.045, right=0.935, top=0.87, bottom=0.21, wspace=0.55)
         figure.text(0.012, 0.045, _caption(result), color=FAINT, fontsize=9.5)
@@ -177,12 +177,12 @@ def save_png(result: dict[str, Any], path: str) -> None:
 
 def svg(result: dict[str, Any], name: str) -> str:
     """One panel as SVG to stand in a page, its colours as the page's custom properties."""
-    with _style(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with style(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure = Figure(figsize=(4.7, 3.6))
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
-        _frame(axes)
+        frame(axes)
         lines = series(result)
         PANELS[name](axes, lines)
         axes.set_title("")  # the page has its own
@@ -214,7 +214,8 @@ def _for_page(text: str, lines: Sequence[Series]) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Fonts and colours of all pictures."""
     with mpl.rc_context(
         {
             "font.family": "sans-serif",
@@ -236,7 +237,8 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _frame(axes: Axes) -> None:
+def frame(axes: Axes) -> None:
+    """Nothing but a grid behind the lines."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.grid(axis="y", color=GRID, linewidth=1)
@@ -263,16 +265,25 @@ def _ranks(most: int) -> list[int]:
     return sorted({rank for rank in ranks if rank in (1, most) or most - rank >= step})
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write each line's name right of the panel at the height of its end, none over another."""
+def label_ends(
+    axes: Axes,
+    ends: Sequence[tuple[float, float, str, str]],
+    *,
+    least: float = 0.155,
+    size: float = 10.5,
+) -> None:
+    """Write each line's name right of the panel at the height of its end, none over another.
+
+    ``ends``: (x, y, text, colour) each; ``least``: between two of them, of the panel's height.
+    """
     to_panel = axes.transData + axes.transAxes.inverted()
     placed = sorted(
         ((float(to_panel.transform((x, y))[1]), text, colour) for x, y, text, colour in ends),
         key=lambda end: end[0],
     )
-    heights = spread([height for height, _, _ in placed], least=0.155, low=0.05, high=0.95)
+    heights = spread([height for height, _, _ in placed], least=least, low=0.05, high=0.95)
     for height, (_, text, colour) in zip(heights, placed, strict=True):
-        label = axes.text(1.03, height, text, color=colour, transform=axes.transAxes, fontsize=10.5)
+        label = axes.text(1.03, height, text, color=colour, transform=axes.transAxes, fontsize=size)
         label.set(va="center", linespacing=1.15)
 
 

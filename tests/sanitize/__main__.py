@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from bench.compiling import CompilerError
+from compiling import CompilerError
 from sanitize import build
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.compiling import CompilerError, compiler, digest, make, run
+from compiling import CompilerError, compiler, digest, make, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.compiling import CompilerError
+from compiling import CompilerError
 from torture.harness import (
     BREAKAGES,
     CannotRun,

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import compiling
-from bench.compiling import compiler, digest, make
+import compiling
+from compiling import compiler, digest, make
 from pylocks.ops import choices
 
 HERE = Path(__file__).resolve().parent
