@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from compiling import compiler
 from torture.harness import (
     BREAKAGES,
     ROOT,
@@ -21,8 +22,6 @@ from torture.harness import (
     run,
     why_not,
 )
-
-from compiling import compiler
 
 NOBODY = 65534
 """A user without rights."""

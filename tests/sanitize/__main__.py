@@ -13,6 +13,7 @@ import sys
 import time
 
 from compiling import CompilerError
+
 from sanitize import build
 
 

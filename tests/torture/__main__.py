@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compiling import CompilerError
+
 from torture.harness import (
     BREAKAGES,
     CannotRun,

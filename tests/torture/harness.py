@@ -14,6 +14,7 @@ from pathlib import Path
 
 import compiling
 from compiling import compiler, digest, make
+
 from pylocks.ops import choices
 
 HERE = Path(__file__).resolve().parent
