@@ -116,8 +116,10 @@ static PyObject *lock_get_waiters(LockObject *self, void *unused)
     if (self->lock.policy == PLK_BOUNDED) {
         const struct plk_cell *waiting = plk_queue_cell(self->lock.cell);
 
+        /* Whoever is promoted has a ticket of both. */
         head = PLK_LOAD_ACQUIRE(&waiting->head);
-        queue += PLK_LOAD(&waiting->tail) - head;
+        head = PLK_LOAD(&waiting->tail) - head;
+        return PyLong_FromUnsignedLongLong(queue > 2 && head > 0 ? head + queue - 2 : head > 0 ? head : queue > 0 ? queue - 1 : 0);
     }
     return PyLong_FromUnsignedLongLong(queue > 0 ? queue - 1 : 0);
 }

@@ -30,6 +30,9 @@
 #define PLK_LATE_NS 40000u
 /* So many times PLK_BOUND_NS is the holder on one particular CPU given to promote. */
 #define PLK_OVERDUE 3u
+/* So many times PLK_BOUND_NS may one stay among the active: sleepers gather on one CPU, where
+ * they come and go, and the active one on another would never be asked to. */
+#define PLK_STAY 6u
 /* Acquisitions that tell which CPUs are used. */
 #define PLK_WINDOW 8u
 /* An armed sleeper whose time has come may wait for a CPU, too. */
@@ -130,7 +133,8 @@ static void plk_swap(struct plk_lock *lock, struct plk_seat *seat, uint64_t head
 {
     struct plk_gate *gate = plk_gate_of(lock->cell);
 
-    if (is_seen && home != 0 && home != cpu && now - PLK_LOAD(&gate->promoted_ns) < PLK_OVERDUE * PLK_BOUND_NS) {
+    if (is_seen && home != 0 && home != cpu && now - seat->active_ns < PLK_STAY * PLK_BOUND_NS &&
+        now - PLK_LOAD(&gate->promoted_ns) < PLK_OVERDUE * PLK_BOUND_NS) {
         if (PLK_LOAD(&gate->due) != home) {
             PLK_STORE(&gate->due, home);
             plk_window_open(lock, gate);
@@ -263,5 +267,7 @@ void plk_queue_pass(struct plk_wait *w, int wake)
         plk_promote(w->gate, w->seat, head, plk_now(), PLK_DUE_NONE);
     if (wake) /* a signal may have left it: plk_unnest */
         PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0));
+    else
+        w->seat->active_ns = plk_now();
     PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
 }

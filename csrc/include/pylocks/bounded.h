@@ -48,7 +48,7 @@
 
 #include <sched.h>
 
-#define PLK_BOUND_NS 200000u   /* between two promotions */
+#define PLK_BOUND_NS 300000u   /* between two promotions */
 #define PLK_ARMED_NS 1000000u  /* the gate stands open no longer while somebody waits */
 #define PLK_SPINNER_OLD 4u     /* times 4 ms: such a spinner is gone */
 #define PLK_LINGER_NS 500000u  /* the spinner stays so much longer, giving way to whoever is there */
@@ -162,15 +162,11 @@ PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
 PLK_COLD static void plk_join_queue(struct plk_wait *w)
 {
     const struct plk_api *api = plk_module_self.api;
-    struct plk_vcpu *me = w->seat->vcpu;
 
-    PLK_SITE_FRAME();
     w->seat->retired = 0;
     w->lock = &w->queue;
     w->ticket = PLK_NO_TICKET;
     w->rounds = 1; /* sleep at once */
-    PLK_EVENT(me, waits);
-    PLK_STORE(&me->wait_since, api->now());
     if (w->seat->left_count != 0 && api->resume(w))
         w->stage = PLK_STAGE_QUEUE;
     else
@@ -220,11 +216,16 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
     const struct plk_api *api = plk_module_self.api;
     int rc = 1;
 
+    PLK_SITE_FRAME();
     if (w->stage == PLK_STAGE_COMES) {
         if (PLK_LOAD(&w->gate->cell->owner) == PLK_OWNER(PLK_LOAD(&w->gate->cell->head), w->seat->tag))
             return -EDEADLK;
-        if (plk_spin_at_gate(w))
+        plk_wait_begins(w);
+        if (plk_spin_at_gate(w)) {
+            PLK_EVENT(w->seat->vcpu, spin_grants);
+            PLK_STORE(&w->seat->vcpu->wait_since, 0);
             return 0;
+        }
         if (w->stage == PLK_STAGE_COMES)
             plk_join_queue(w);
         else if (plk_come_to_gate(w))

@@ -83,6 +83,7 @@ struct plk_seat {
     uint32_t since_clock;  /* bounded: unlocks since the last look at the clock, */
     uint32_t clock_every;  /* and how many there are to be */
     uint64_t clock_ns;     /* what it said */
+    uint64_t active_ns;    /* bounded: when last it came in by the queue */
 };
 
 struct plk_api;

@@ -9,6 +9,13 @@
 
 #define PLK_LEAVE_RETRY 1000000u /* ns */
 
+PLK_COLD static void plk_wait_begins(struct plk_wait *w)
+{
+    PLK_SITE_FRAME();
+    PLK_EVENT(w->seat->vcpu, waits);
+    PLK_STORE(&w->seat->vcpu->wait_since, plk_module_self.api->now());
+}
+
 /* Granted ticket w->ticket: enter. */
 PLK_COLD static int plk_granted(struct plk_wait *w)
 {
@@ -65,10 +72,8 @@ PLK_COLD static int plk_wait_ticket(struct plk_wait *w)
     long hint;
 
     PLK_SITE_FRAME();
-    if (w->rounds == 0) {
-        PLK_EVENT(me, waits);
-        PLK_STORE(&me->wait_since, api->now());
-    }
+    if (w->rounds == 0 && w->gate == NULL)
+        plk_wait_begins(w);
     for (;;) {
         head = PLK_LOAD_ACQUIRE(&cell->head);
         if (head == w->ticket)
