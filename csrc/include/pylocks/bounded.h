@@ -69,11 +69,16 @@ PLK_INLINE struct plk_gate *plk_gate_of(struct plk_cell *gate)
     return (struct plk_gate *)(void *)(plk_queue_cell(gate) + 1);
 }
 
-PLK_COLD static void plk_wait_bounded(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
+__attribute__((noinline, unused)) static int plk_take_bounded(struct plk_lock *lock, struct plk_seat *seat,
+                                                               struct plk_wait *w)
 {
+    __builtin_prefetch(lock->cell, 1); /* to write it: else its line would come twice */
+    if (PLK_LIKELY(seat->retired != lock->id) && PLK_LIKELY(plk_take_free(lock, seat) == 0))
+        return 0;
     *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET, .deadline = PLK_FOREVER,
                            .pause = PLK_FOREVER, .gate = lock, .stage = PLK_STAGE_COMES};
     w->queue = (struct plk_lock){plk_queue_cell(lock->cell), lock->domain, lock->id + 1, PLK_FIFO};
+    return 1;
 }
 
 /* Be the spinner, if nobody is.  Returns its mark, or 0. */
@@ -103,6 +108,8 @@ PLK_COLD static int plk_glance_at_gate(struct plk_wait *w)
     unsigned turns;
 
     PLK_SITE_FRAME();
+    if (w->gate->domain->spin_ns == 0 || w->seat->retired == w->gate->id)
+        return 0;
     for (turns = 0; turns < PLK_GLANCES; turns++) {
         if (plk_take_free(w->gate, w->seat) == 0)
             return 1;
@@ -125,11 +132,7 @@ PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
     int entered = 0;
 
     PLK_SITE_FRAME();
-    if (budget == 0 || w->seat->retired == w->gate->id)
-        return 0;
-    if (plk_glance_at_gate(w))
-        return 1;
-    if (PLK_VCPU_PREEMPTED(w, head))
+    if (budget == 0 || w->seat->retired == w->gate->id || PLK_VCPU_PREEMPTED(w, head))
         return 0;
     now = api->now();
     if ((mark = plk_spinner_claim(gate, now)) == 0)
@@ -220,6 +223,11 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
     if (w->stage == PLK_STAGE_COMES) {
         if (PLK_LOAD(&w->gate->cell->owner) == PLK_OWNER(PLK_LOAD(&w->gate->cell->head), w->seat->tag))
             return -EDEADLK;
+        if (plk_glance_at_gate(w)) {
+            PLK_EVENT(w->seat->vcpu, waits);
+            PLK_EVENT(w->seat->vcpu, spin_grants);
+            return 0;
+        }
         plk_wait_begins(w);
         if (plk_spin_at_gate(w)) {
             PLK_EVENT(w->seat->vcpu, spin_grants);

@@ -183,28 +183,18 @@ PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uin
     return 0;
 }
 
-PLK_COLD static void plk_wait_bounded(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w);
-PLK_INLINE int plk_take_free(struct plk_lock *lock, struct plk_seat *seat);
-
-/* The first half of an acquisition under the bounded policy: whoever comes by while
- * the lock is free has it. */
-PLK_INLINE int plk_barge(struct plk_lock *lock, struct plk_seat *seat)
-{
-    __builtin_prefetch(lock->cell, 1); /* to write it: else its line would come twice */
-    return PLK_LIKELY(seat->retired != lock->id) && PLK_LIKELY(plk_take_free(lock, seat) == 0);
-}
+/* The same under the bounded policy (bounded.h).  Out of line, so that strict locks do not
+ * pay for it with registers. */
+__attribute__((noinline, unused)) static int plk_take_bounded(struct plk_lock *lock, struct plk_seat *seat,
+                                                               struct plk_wait *w);
 
 /* plk_take for a thread that has its seat. */
 PLK_INLINE int plk_take_seated(struct plk_lock *lock, struct plk_seat *seat, struct plk_wait *w)
 {
     uint64_t t;
 
-    if (PLK_UNLIKELY(lock->policy != PLK_FIFO)) {
-        if (plk_barge(lock, seat))
-            return 0;
-        plk_wait_bounded(lock, seat, w);
-        return 1;
-    }
+    if (PLK_UNLIKELY(lock->policy != PLK_FIFO))
+        return plk_take_bounded(lock, seat, w);
     if (PLK_UNLIKELY(seat->left_count != 0) && plk_take_left(lock, seat, w))
         return 1;
     if (PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
@@ -390,10 +380,7 @@ PLK_INLINE int plk_acquire(struct plk_lock *lock)
 
     if (PLK_UNLIKELY(seat == NULL))
         return rc;
-    if (PLK_UNLIKELY(lock->policy != PLK_FIFO)) {
-        if (plk_barge(lock, seat))
-            return plk_entered(lock);
-    } else if (PLK_LIKELY(seat->left_count == 0) && PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
+    if (PLK_LIKELY((seat->left_count | lock->policy) == 0) && PLK_LIKELY(plk_take_ticket(lock, seat, &t)))
         return plk_entered(lock);
     return plk_acquire_queued(lock, seat, t);
 }

@@ -168,7 +168,13 @@ struct plk_pend {
  * What a vCPU that died has left here is read by whoever recovers it; a slot is
  * dirty, and may not be reused, until that is done (hv/recovery.c). */
 struct plk_vcpu {
-    /* line 0: written at every acquisition by the thread alone */
+    /* line 0: written by the thread alone; the second half at every acquisition.  The second,
+     * because a cell's words are in the first half of its line: slots and cells both begin on
+     * pages, and a load waits for an earlier store whose address has the same low 12 bits. */
+    uint32_t cpu;        /* CPU last seen on, a hint; written in the slow case only */
+    uint32_t channel;    /* event channel being parked on, index + 1; 0 is none */
+    uint64_t wait_since; /* CLOCK_MONOTONIC ns at which the present wait began; 0 is none */
+    uint64_t spare0[2];
     __extension__ union {
         __extension__ struct {
             uint32_t pending; /* cell index + 1; 0 is none */
@@ -177,12 +183,7 @@ struct plk_vcpu {
         uint64_t pending_held; /* both in one store: PLK_PENDING_HELD */
     };
     uint64_t ticket;
-    uint32_t spare4;
-    uint32_t cpu;     /* CPU last seen on, a hint; written in the slow case only */
-    uint32_t channel; /* event channel being parked on, index + 1; 0 is none */
-    uint32_t spare0;
-    uint64_t wait_since; /* CLOCK_MONOTONIC ns at which the present wait began; 0 is none */
-    uint64_t spare1[3];
+    uint64_t spare1[2];
 
     /* line 1: identity, written once at registration */
     uint32_t state; /* enum plk_vcpu_state */
@@ -312,7 +313,7 @@ PLK_STATIC_ASSERT(long_is_64, sizeof(long) == 8); /* ops take tickets as long */
 PLK_STATIC_ASSERT(tomb_id, PLK_MAX_CELLS < (1u << 27));
 PLK_STATIC_ASSERT(cell, sizeof(struct plk_cell) == 32);
 PLK_STATIC_ASSERT(vcpu, sizeof(struct plk_vcpu) == 512);
-PLK_STATIC_ASSERT(pending_is_low, __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct plk_vcpu, held) == 4);
+PLK_STATIC_ASSERT(pending_is_low, __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct plk_vcpu, held) == offsetof(struct plk_vcpu, pending) + 4);
 PLK_STATIC_ASSERT(identity_line, offsetof(struct plk_vcpu, state) == 64);
 PLK_STATIC_ASSERT(life_line, offsetof(struct plk_vcpu, life) == 128);
 PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);

@@ -21,7 +21,7 @@ static const struct bench_subject *const bench_table[] = {
 
 struct bench_lock {
     const struct bench_subject *subject;
-    void *place;
+    void *page, *place;
 };
 
 /* CPU time of this thread: a free lock never sleeps, and what other programs
@@ -62,10 +62,11 @@ BENCH_EXPORT int bench_open(uint32_t subject, const struct bench_env *env, struc
     if (lock == NULL)
         return -ENOMEM;
     lock->subject = bench_table[subject];
-    lock->place = mmap(NULL, BENCH_PLACE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    rc = lock->place == MAP_FAILED ? -errno : 0;
+    lock->page = mmap(NULL, BENCH_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    rc = lock->page == MAP_FAILED ? -errno : 0;
+    lock->place = (char *)lock->page + BENCH_OFFSET;
     if (rc == 0 && (rc = lock->subject->create(lock->place, env)) != 0)
-        munmap(lock->place, BENCH_PLACE);
+        munmap(lock->page, BENCH_PAGE);
     if (rc != 0) {
         free(lock);
         return rc;
@@ -77,7 +78,7 @@ BENCH_EXPORT int bench_open(uint32_t subject, const struct bench_env *env, struc
 BENCH_EXPORT void bench_close(struct bench_lock *lock)
 {
     lock->subject->destroy(lock->place);
-    munmap(lock->place, BENCH_PLACE);
+    munmap(lock->page, BENCH_PAGE);
     free(lock);
 }
 
