@@ -289,6 +289,8 @@ static int plk_reset_cells(struct plk_segment *s)
             }
             cell->head = cell->tail;
             cell->slow = 0;
+            if ((cell->flags & PLK_CELL_QUEUE) != 0 && s->geometry.stride == PLK_LINE)
+                memset(cell + 1, 0, sizeof(struct plk_gate));
         }
     }
     return rc < 0 ? rc : orphans;

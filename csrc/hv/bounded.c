@@ -20,6 +20,7 @@
 #include "hv/futex.h"
 #include "hv/leave.h"
 #include "hv/park.h"
+#include "hv/reserve.h"
 #include "hv/watch.h"
 
 /* Between looks at the clock: one in every unlock would cost short critical sections a tenth
@@ -184,6 +185,17 @@ void plk_queue_call(struct plk_lock *lock, struct plk_seat *seat)
         plk_promote(lock, seat, head, now, PLK_DUE_NONE);
     else if (!is_seen || age >= PLK_BOUND_NS || (idle == PLK_IDLE_OTHER && age >= PLK_LATE_NS))
         plk_swap(lock, seat, head, now, cpu, home, is_seen);
+}
+
+void plk_queue_wake(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id)
+{
+    struct plk_cell *queue;
+
+    if ((PLK_LOAD(&cell->flags) & PLK_CELL_BOUNDED) == 0 || s->geometry.stride != PLK_LINE ||
+        plk_reserve_cell(s, (uint32_t)id, &queue) != 0) /* index of the next one */
+        return;
+    if (PLK_LOAD(&queue->tail) != PLK_LOAD_ACQUIRE(&queue->head))
+        plk_kick(s, me, id + 1, PLK_LOAD_ACQUIRE(&queue->head), PLK_KICK_AGAIN);
 }
 
 void plk_queue_shown(struct plk_lock *lock)

@@ -14,6 +14,9 @@ void plk_queue_pass(struct plk_wait *w, int wake);
 /* For one who has opened the gate and found nobody there: promote, if it is time. */
 void plk_queue_call(struct plk_lock *gate, struct plk_seat *seat);
 
+/* The gate of `id` stands open, if that is what it is: wake the holder of the queue, to look. */
+void plk_queue_wake(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id);
+
 /* The holder of the queue has been promoted, or the gate stands open. */
 int plk_queue_called(const struct plk_wait *w);
 

@@ -59,7 +59,10 @@ uint64_t plk_pass(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *c
 void plk_serve(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell *cell, uint64_t id,
                uint64_t head)
 {
-    plk_kick(s, me, id, plk_pass(s, me, cell, id, head), PLK_KICK_AGAIN);
+    head = plk_pass(s, me, cell, id, head);
+    plk_kick(s, me, id, head, PLK_KICK_AGAIN);
+    if (PLK_LOAD(&cell->tail) == head)
+        plk_queue_wake(s, me, cell, id);
 }
 
 void plk_serve_next(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)

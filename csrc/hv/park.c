@@ -135,7 +135,7 @@ long plk_park(struct plk_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     struct plk_vcpu *me = w->seat->vcpu;
-    uint64_t until = w->deadline < w->pause ? w->deadline : w->pause, armed = PLK_FOREVER;
+    uint64_t until = w->deadline < w->pause ? w->deadline : w->pause, armed = PLK_FOREVER, asleep;
     int queues = PLK_QUEUES(w);
     uint32_t mine = PLK_KICKED(w->lock->id, w->ticket), bit, seq;
     struct plk_channel *channel;
@@ -163,8 +163,10 @@ long plk_park(struct plk_wait *w)
         if (until > w->watch)
             until = w->watch;
         PLK_EVENT(me, parks);
+        asleep = plk_now();
         how = plk_futex_wait(&channel->seq, seq, bit, until < armed ? until : armed); /* 5 */
-        if (how == PLK_SLEEP_WOKEN && PLK_LOAD(&channel->kicked) == mine)
+        if (how == PLK_SLEEP_WOKEN && PLK_LOAD(&channel->kicked) == mine &&
+            PLK_LOAD(&channel->kicked_ns) >= asleep) /* else it had not fallen asleep yet */
             plk_wake_learn(&s->face, plk_now() - PLK_LOAD(&channel->kicked_ns));
         else if (!plk_park_over(w)) {
             if (how == PLK_SLEEP_WOKEN)

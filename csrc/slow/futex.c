@@ -58,10 +58,8 @@ static int plk_give_way(struct plk_wait *w, uint64_t head)
         w->seen = head;
         w->asleep_at = now + (stay > PLK_STAY_LEAST_NS ? stay : PLK_STAY_LEAST_NS);
     }
-    if (now >= w->asleep_at) {
-        w->asleep_at = 0;
-        return 0;
-    }
+    if (now >= w->asleep_at)
+        return 0; /* nor after this sleep, unless head has moved */
     if (w->ticket - head <= domain->spin_near && domain->spin_turns != 0 &&
         !PLK_VCPU_PREEMPTED(w, head) && plk_look_a_while(w))
         return 1;
