@@ -159,6 +159,7 @@ void plk_queue_pass(struct plk_wait *w, int wake)
     struct plk_cell *cell = w->queue.cell;
     uint64_t head = PLK_LOAD(&cell->head) + 1;
 
+    PLK_STORE_RELEASE(&me->pending, 0); /* plk_unnest may have set it to the queue again */
     PLK_STORE_RELEASE(&cell->head, head);
     PLK_FENCE(); /* [K2] head is out before we look for tombstones; pairs with plk_leave */
     head = plk_pass(s, me, cell, w->queue.id, head);

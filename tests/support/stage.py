@@ -1,6 +1,6 @@
 """Where the contract is played: one process, one slow path, one kind of participant.
 
-    python -m support.stage KIND CPUS FOLDER
+    python -m support.stage KIND CPUS POLICY FOLDER
 
 reads names of checks from standard input, runs each and answers with a line of JSON: null if it holds,
 else the traceback.  PYLOCKS_OPS and PYLOCKS_PATCH choose the slow path: a process is patched once, so
@@ -54,7 +54,19 @@ class Stage:
 
     def parked(self) -> int:
         """Threads that sleep for the lock."""
-        return sum(v.parked and v.waiting_for == self.lock.index for v in self.lock.domain.vcpus())
+        return sum(
+            v.parked and v.waiting_for in (self.lock.index, *self.standby) for v in self.lock.domain.vcpus()
+        )
+
+    @property
+    def bounded(self) -> bool:
+        """The lock's policy is the bounded one."""
+        return self.lock.policy == "bounded"
+
+    @property
+    def standby(self) -> tuple[None, ...]:
+        """What the first in the queue of a bounded lock is seen to wait for: it has no ticket then."""
+        return (None,) if self.bounded else ()
 
     def usable(self) -> None:
         """Nobody has it, nobody waits, and everybody can have it."""
@@ -111,13 +123,13 @@ def play(check: str, stage: Stage) -> str | None:
     return None
 
 
-def main(kind: str, cpus: str, folder: str) -> None:
+def main(kind: str, cpus: str, policy: str, folder: str) -> None:
     """Serve checks until standard input ends."""
     assert kind in KINDS
     if cpus == "one":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    lock = pylocks.TicketLock()
+    lock = pylocks.TicketLock(policy=policy)
     with troupe(kind, lock) as made, tempfile.TemporaryDirectory(dir=folder) as room:
         stage = Stage(lock, made, Path(room))
         for line in sys.stdin:

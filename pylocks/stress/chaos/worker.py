@@ -86,7 +86,8 @@ def main() -> NoReturn:
 
 def handles(domain: Any, locks: int) -> list[TicketLock]:
     """All locks of the run: one warns of an owner's death, the next refuses until it is repaired."""
-    return [lock_at(domain, index, None, ("warn", "raise")[index % 2]) for index in range(locks)]
+    room = 2 if domain.policy(0) == "bounded" else 1  # the queue lies between one such lock and the next
+    return [lock_at(domain, room * n, None, ("warn", "raise")[n % 2]) for n in range(locks)]
 
 
 class Participant:
