@@ -137,8 +137,7 @@ def test_a_freed_pair_is_used_again_as_a_pair() -> None:
                 pylocks.TicketLock(domain=domain)
         del single
         with pytest.raises(pylocks.DomainFullError):  # nor is the single one a pair's with its neighbour
-            held = [pylocks.TicketLock(domain=domain, policy="bounded") for _ in range(2)]
-        del held
+            [pylocks.TicketLock(domain=domain, policy="bounded") for _ in range(2)]
         assert pylocks.TicketLock(domain=domain).index == 0
 
 
@@ -174,8 +173,8 @@ def test_one_cell_left_is_no_room_for_a_pair(named: bool) -> None:
 # ------------------------------------------------------------------ who waits
 
 
-def _stands_by(lock: pylocks.TicketLock, tid: int) -> Callable[[], bool]:
-    """The thread holds the queue and sleeps."""
+def _first_in_queue(lock: pylocks.TicketLock, tid: int) -> Callable[[], bool]:
+    """The thread holds the queue, whether it is at the gate already or not, and sleeps."""
 
     def seen() -> bool:
         queue = lock.domain.owner(lock.index + 1)
@@ -196,6 +195,7 @@ def test_waiters_are_seen_at_the_lock_and_not_at_its_queue() -> None:
             lock.acquire()
             made.queue([first, second], tasks.acquire, True, 300.0)
             until(lambda: any(v.tid == second.tid and v.parked for v in domain.vcpus()), "the second sleeps")
+            assert lock.waiters == 2
             assert {v.waiting_for for v in domain.vcpus() if v.tid == second.tid} == {lock.index}
             lock.release()
             for puppet in (first, second):
@@ -204,7 +204,7 @@ def test_waiters_are_seen_at_the_lock_and_not_at_its_queue() -> None:
 
 
 @pytest.mark.parametrize("how", ["raises", "times out"])
-def test_a_domain_can_be_closed_after_a_wait_as_first_in_the_queue(how: str) -> None:
+def test_a_domain_can_be_closed_after_an_interrupted_wait(how: str) -> None:
     """Signals interrupted it there: what they put aside and brought back is not kept."""
     domain = pylocks.Domain()
     lock = pylocks.TicketLock(domain=domain, policy="bounded")
@@ -221,7 +221,7 @@ def test_a_domain_can_be_closed_after_a_wait_as_first_in_the_queue(how: str) -> 
         holder.call(tasks.acquire)
 
         def send() -> None:
-            until(_stands_by(lock, me), "the main thread holds the queue")
+            until(_first_in_queue(lock, me), "the main thread holds the queue")
             for number in range(3):
                 os.kill(pid, signal.SIGUSR1)
                 until(lambda number=number: len(rung) > number, "a signal is heard")  # type: ignore[misc]
