@@ -47,6 +47,18 @@ static int plk_gate_full(const struct plk_lock *lock, const struct plk_gate *gat
            PLK_LOAD(&gate->crowded) != 0;
 }
 
+/* Who was promoted does not come.  Were it dead, with nobody behind it who would look, all
+ * unlocks would come past here from now on. */
+static void plk_queue_doubt(struct plk_lock *lock, struct plk_seat *seat)
+{
+    struct plk_lock queue = {plk_queue_cell(lock->cell), lock->domain, lock->id + 1, PLK_FIFO};
+    struct plk_wait w = {.lock = &queue, .seat = seat, .ticket = PLK_NO_TICKET};
+
+    if (++seat->since_clock % PLK_CLOCK_EVERY == 0 &&
+        plk_now() - PLK_LOAD(&plk_gate_of(lock->cell)->promoted_ns) >= plk_watchdog())
+        plk_watch(&w);
+}
+
 void plk_queue_call(struct plk_lock *lock, struct plk_seat *seat)
 {
     struct plk_segment *s = plk_segment_of(lock->domain);
@@ -55,8 +67,12 @@ void plk_queue_call(struct plk_lock *lock, struct plk_seat *seat)
     uint64_t head = PLK_LOAD_ACQUIRE(&queue->head), now, age;
     uint32_t cpu, home, bit, spinner;
 
-    if (PLK_LOAD(&queue->tail) == head || PLK_LOAD_ACQUIRE(&gate->promoted) == plk_promotion(head))
-        return; /* nobody waits; or somebody is on the way */
+    if (PLK_LOAD(&queue->tail) == head)
+        return; /* nobody waits */
+    if (PLK_LOAD_ACQUIRE(&gate->promoted) == plk_promotion(head)) {
+        plk_queue_doubt(lock, seat); /* somebody is on the way */
+        return;
+    }
     cpu = plk_cpu_here(gate);
     spinner = PLK_LOAD(&gate->spinner);
     if (PLK_LOAD(&gate->due) == cpu) {

@@ -72,11 +72,19 @@ class Stage:
         """Nobody has it, nobody waits, and everybody can have it."""
         until(lambda: not self.lock.locked(), "the lock to be free")
         assert self.lock.owner is None
+        if self.bounded:  # whose gate may be free while the dead are in the queue
+            until(self._nobody_waits, "the dead in the queue to be found")
         assert self.lock.waiters == 0
         for blocking in (False, True):
             assert self.lock.acquire(blocking) is True
             self.lock.release()
         assert not self.lock.locked()
+
+    def _nobody_waits(self) -> bool:
+        """As seen by one who comes and goes."""
+        with self.lock:
+            pass
+        return self.lock.waiters == 0
 
 
 @contextmanager

@@ -192,11 +192,12 @@ class Participant:
 
     def _attempt(self, lock: Any, level: int, turn: decisions.Turn) -> bool:
         """acquire() with a limit; whether the lock is held now."""
+        number = self._me.claims[level].lock
         if turn.how == "try":
             return bool(lock.acquire(blocking=False))
         for attempt in range(decisions.POLLS if turn.how == "poll" else 1):
             if attempt > 0:
-                self._begin(level, lock.index)  # a place in the queue given up, another one taken
+                self._begin(level, number)  # a place in the queue given up, another one taken
             began = now()
             if lock.acquire(timeout=turn.timeout):
                 return True
