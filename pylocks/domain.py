@@ -205,7 +205,7 @@ class Domain:
                 tid=v.tid,
                 alive=v.life == lib.PLK_LIFE_ALIVE,
                 held=v.held,
-                waiting_for=self._lock_of(v.pending - 1) if v.pending else None,
+                waiting_for=self._wanted(v.pending - 1) if v.pending else None,
                 ticket=v.ticket if v.pending and v.ticket != lib.PLK_NO_TICKET else None,
                 waiting_since=v.wait_since or None,
                 parked=bool(v.parked),
@@ -214,12 +214,13 @@ class Domain:
             if v.state == lib.PLK_VCPU_ONLINE
         )
 
-    def _lock_of(self, index: int) -> int:
-        """The lock to which a cell belongs: a bounded one has a second cell, its queue."""
-        try:
-            return index - 1 if self.cell(index).flags & lib.PLK_CELL_QUEUE else index
-        except errors.UnknownLockError:
-            return index
+    def _wanted(self, index: int) -> int:
+        """The lock that is waited for at this cell: of a bounded one, that may be its queue."""
+        view = ffi.new("struct plk_cell_view *")
+        with self._guard:
+            s = self._live()
+            found = lib.plk_cell_view(s, index, view) == 0
+        return index - 1 if found and index > 0 and view.flags & lib.PLK_CELL_QUEUE else index
 
     def stats(self) -> Stats:
         """Sums of the event counters over all vCPUs."""

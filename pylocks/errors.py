@@ -7,6 +7,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+from pylocks._core import lib
+
 if TYPE_CHECKING:
     from pylocks.domain import Domain
 
@@ -159,4 +161,15 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
         )
     if code == errno.ENOTRECOVERABLE:
         return CorruptDomainError(f"{where}: the domain's mutex was overwritten; remove the domain")
+    if code == errno.EPROTONOSUPPORT:
+        return ProtocolMismatchError(
+            f"{where} is a bounded one, made under the enlightened unlock protocol; this process uses the "
+            "native one, under which nobody is ever woken"
+        )
+    if code == errno.ENOENT:
+        return UnknownLockError(
+            f"{domain.describe()} has no lock {index}: that is the queue of a bounded one"
+        )
+    if code == lib.PLK_E_CORRUPT:
+        return CorruptDomainError(f"{where} is said to be a bounded one, and has no queue")
     return OSError(code, f"{os.strerror(code)}: {where}")

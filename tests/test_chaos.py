@@ -38,9 +38,13 @@ def chaos(path: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], 
 # ---------------------------------------------------------------- whole runs
 
 
-@pytest.mark.parametrize("slow_path", ["futex", "yield"])
-def test_sound_locks_survive(tmp_path: Path, slow_path: str) -> None:
-    done, result = chaos(tmp_path / "o.json", *SMALL, "--slow-path", slow_path, "--seed", "5")
+@pytest.mark.parametrize(
+    ("slow_path", "policy"), [("futex", "fifo"), ("yield", "fifo"), ("futex", "bounded")]
+)
+def test_sound_locks_survive(tmp_path: Path, slow_path: str, policy: str) -> None:
+    done, result = chaos(
+        tmp_path / "o.json", *SMALL, "--slow-path", slow_path, "--policy", policy, "--seed", "5"
+    )
     assert done.returncode == 0, done.stdout
     assert result["verdict"] == "pass" and result["violations_by_kind"] == {}
     assert "PASS" in done.stdout and "seed 5" in done.stdout and "killed" in done.stdout

@@ -20,14 +20,16 @@ NATIVE = {choice.name for choice in choices("lock_spinning") if choice.protocol 
 def settings(patches: Sequence[str], kinds: Sequence[str], cpus: str) -> list[ParameterSet]:
     """All settings, each a group of tests that one worker runs with one process."""
     return [
-        pytest.param(setting, id=str(setting), marks=pytest.mark.xdist_group(f"contract-{setting}"))
-        for setting in (
-            Setting(slow_path, patch, kind, cpus)
-            for slow_path in slow_paths()
-            for patch in patches
-            for kind in kinds
-        )
+        group(Setting(slow_path, patch, kind, cpus))
+        for slow_path in slow_paths()
+        for patch in patches
+        for kind in kinds
     ]
+
+
+def group(setting: Setting) -> ParameterSet:
+    """The tests of one setting."""
+    return pytest.param(setting, id=str(setting), marks=pytest.mark.xdist_group(f"contract-{setting}"))
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,29 @@ def test_contract(theatre: Theatre, check: str) -> None:
 @pytest.mark.parametrize("check", [name for name, check in CHECKS.items() if check.one_cpu])
 @pytest.mark.parametrize("theatre", settings(("auto",), ("threads", "fork"), "one"), indirect=True)
 def test_contract_on_one_cpu(theatre: Theatre, check: str) -> None:
+    wrong = theatre.play(check)
+    assert wrong is None, wrong
+
+
+BOUNDED = [
+    *(Setting("futex", "auto", kind, "all", "bounded") for kind in KINDS),
+    Setting("futex", "off", "fork", "all", "bounded"),
+    Setting("yield", "auto", "fork", "all", "bounded"),
+]
+
+
+@pytest.mark.parametrize("check", [name for name, check in CHECKS.items() if check.bounded])
+@pytest.mark.parametrize("theatre", map(group, BOUNDED), indirect=True)
+def test_contract_of_a_bounded_lock(theatre: Theatre, check: str) -> None:
+    wrong = theatre.play(check)
+    assert wrong is None, wrong
+
+
+@pytest.mark.parametrize("check", [name for name, check in CHECKS.items() if check.bounded and check.one_cpu])
+@pytest.mark.parametrize(
+    "theatre", [group(Setting("futex", "auto", "fork", "one", "bounded"))], indirect=True
+)
+def test_contract_of_a_bounded_lock_on_one_cpu(theatre: Theatre, check: str) -> None:
     wrong = theatre.play(check)
     assert wrong is None, wrong
 

@@ -105,6 +105,21 @@ def test_acquisitions_are_counted_exactly(tmp_path: Path) -> None:
     assert [(row["acquisitions"], row["ended"]) for row in result["rows"]] == [(3001, "count")] * 2
 
 
+def test_bounded_locks_run_where_there_are_any(tmp_path: Path) -> None:
+    """Their gates serve every ticket in order, too; nobody is woken natively, so that is left out."""
+    status, result = measured(
+        tmp_path / "o.json", *SHORT, "--policy", "bounded", "--overcommit", "4", "--locks", "3"
+    )
+    assert status == 0 and result["violations_by_kind"] == {}
+    assert "--policy bounded" in result["options"]["command"]
+    assert [(row["slow_path"], row["policy"]) for row in result["rows"]] == [
+        *((name, "bounded") for name in slow_paths() if name != "native"), ("mp", None)
+    ]  # fmt: skip
+    for row in result["rows"]:
+        assert row["acquisitions"] > 0 and row["wait_ns"]["max"] > 0
+    assert result["rows"][-2]["parks"] > 0
+
+
 def test_a_broken_lock_is_caught(tmp_path: Path) -> None:
     status, result = measured(tmp_path / "o.json", "--slow-path", "busted", "--quick", "--processes", "8")
     assert status == 1

@@ -33,6 +33,7 @@ from pylocks.stress import units
         (("--locks", "0"), "0 is not between 1 and"),
         (("--slow-path", "quick"), "there is no slow path 'quick'; choose from native"),
         (("--policy", "lifo"), "invalid choice"),
+        (("--policy", "bounded", "--slow-path", "futex,native"), "--slow-path native"),
         (("--cs", "2 parsecs"), "'2 parsecs' is not a duration"),
         (("--outside", "-1"), "'-1' is not a duration"),
         (("--cs", "11s"), "more than 10 s"),

@@ -104,24 +104,30 @@ static PyObject *lock_get_ticket(LockObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(PLK_LOAD_ACQUIRE(&self->lock.cell->head));
 }
 
+/* Tickets behind the one that is served. */
+static uint64_t tickets_behind(const struct plk_cell *cell)
+{
+    uint64_t head = PLK_LOAD_ACQUIRE(&cell->head), tickets = PLK_LOAD(&cell->tail) - head;
+
+    return tickets > 0 ? tickets - 1 : 0;
+}
+
 static PyObject *lock_get_waiters(LockObject *self, void *unused)
 {
-    uint64_t head, queue;
+    uint64_t waiters;
 
     (void)unused;
     if (!lock_is_open(self))
         return NULL;
-    head = PLK_LOAD_ACQUIRE(&self->lock.cell->head);
-    queue = PLK_LOAD(&self->lock.cell->tail) - head;
+    waiters = tickets_behind(self->lock.cell);
     if (self->lock.policy == PLK_BOUNDED) {
-        const struct plk_cell *waiting = plk_queue_cell(self->lock.cell);
+        const struct plk_cell *queue = plk_queue_cell(self->lock.cell);
+        uint64_t head = PLK_LOAD_ACQUIRE(&queue->head), queued = PLK_LOAD(&queue->tail) - head;
 
-        /* Whoever is promoted has a ticket of both. */
-        head = PLK_LOAD_ACQUIRE(&waiting->head);
-        head = PLK_LOAD(&waiting->tail) - head;
-        return PyLong_FromUnsignedLongLong(queue > 2 && head > 0 ? head + queue - 2 : head > 0 ? head : queue > 0 ? queue - 1 : 0);
+        /* Who has come from the queue to the gate has a ticket in each. */
+        waiters += queued - (queued != 0 && waiters != 0);
     }
-    return PyLong_FromUnsignedLongLong(queue > 0 ? queue - 1 : 0);
+    return PyLong_FromUnsignedLongLong(waiters);
 }
 
 static PyObject *lock_get_index(LockObject *self, void *unused)

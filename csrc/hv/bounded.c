@@ -114,12 +114,17 @@ static uint64_t plk_clock(struct plk_seat *seat)
 }
 
 /* The holder of the queue has been told to come and is not here yet: it may be waiting for a
- * CPU that one of the active uses, most likely the one where it fell asleep. */
+ * CPU that one of the active uses, most likely the one where it fell asleep; or be dead, with
+ * nobody behind it who would look. */
 static void plk_make_room(struct plk_lock *lock, struct plk_seat *seat, struct plk_gate *gate, uint64_t head)
 {
+    struct plk_lock queue = {plk_queue_cell(lock->cell), lock->domain, lock->id + 1, PLK_FIFO};
+    struct plk_wait at_queue = {.lock = &queue, .seat = seat, .ticket = PLK_NO_TICKET};
     uint64_t age = plk_clock(seat) - PLK_LOAD(&gate->promoted_ns);
     uint16_t due = PLK_LOAD(&gate->due);
 
+    if (age >= plk_watchdog())
+        plk_watch(&at_queue);
     if (due != PLK_DUE_DONE && age >= (due == PLK_DUE_NONE ? PLK_PATIENCE : 1) * PLK_BOUND_NS) {
         PLK_STORE(&gate->due, PLK_DUE_DONE); /* that must do: it may be stopped */
         seat->retired = lock->id;
@@ -272,6 +277,7 @@ void plk_queue_pass(struct plk_wait *w, int wake)
     struct plk_cell *cell = w->queue.cell;
     uint64_t head = PLK_LOAD(&cell->head) + 1;
 
+    PLK_STORE_RELEASE(&me->pending, 0); /* plk_unnest may have set it to the queue again */
     PLK_STORE_RELEASE(&cell->head, head);
     PLK_FENCE(); /* [K2] head is out before we look for tombstones; pairs with plk_leave */
     head = plk_pass(s, me, cell, w->queue.id, head);

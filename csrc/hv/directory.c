@@ -230,11 +230,14 @@ int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t ind
     rc = plk_reserve_cell(s, index, &cell);
     flags = rc == 0 ? PLK_LOAD(&cell->flags) : 0;
     if ((flags & PLK_CELL_QUEUE) != 0)
-        return -EINVAL;
+        return -ENOENT;
     if ((flags & PLK_CELL_BOUNDED) != 0) {
-        if (s->geometry.stride != PLK_LINE || s->face.protocol == PLK_NATIVE)
-            return -EINVAL; /* no such lock can have been made here */
+        if (s->face.protocol == PLK_NATIVE)
+            return -EPROTONOSUPPORT; /* the domain was another's before */
         rc = plk_reserve_cell(s, index + 1, &queue);
+        if (rc == -EINVAL || s->geometry.stride != PLK_LINE ||
+            (rc == 0 && (PLK_LOAD(&queue->flags) & PLK_CELL_QUEUE) == 0))
+            return -PLK_E_CORRUPT; /* no such lock can have been made here */
     }
     if (rc == 0)
         *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1,

@@ -19,7 +19,8 @@ int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, 
 /* Entry i: its cell index, name copied out; -ENOENT: none there; -ERANGE: the end. */
 int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], uint32_t *length);
 
-/* Make *lock name the cell; reserves its page.  0, -EINVAL, -ENOSPC, -ESHUTDOWN. */
+/* Make *lock name the cell; reserves its page.  0, -EINVAL, -ENOENT (a queue), -ENOSPC, -ESHUTDOWN,
+ * -EPROTONOSUPPORT (bounded, in a native domain), -PLK_E_CORRUPT. */
 int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t index);
 
 #endif

@@ -111,13 +111,16 @@ static void plk_wake_learn(struct plk_domain *domain, uint64_t took)
     PLK_STORE(&domain->spin_turns, (uint32_t)((uint64_t)budget * 1000 / domain->turn_ps) + 1);
 }
 
-/* Wake the first of the next in line who sleeps and has not been woken. */
-static void plk_kick_near(struct plk_segment *s, const struct plk_wait *w)
+/* Wake the first of the next in line who sleeps and has not been woken.  Not on w's own
+ * channel: with that it would wake itself, and if two of them were there, again and again. */
+static void plk_kick_near(struct plk_segment *s, const struct plk_wait *w, const struct plk_channel *own)
 {
     uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head), t;
+    uint32_t bit;
 
     for (t = head; t < w->ticket && t - head <= s->face.ahead; t++) {
-        if (plk_kick(s, w->seat->vcpu, w->lock->id, t, PLK_KICK_ONCE))
+        if (plk_channel_of(s, w->lock->id, t, &bit) != own &&
+            plk_kick(s, w->seat->vcpu, w->lock->id, t, PLK_KICK_ONCE))
             return;
     }
 }
@@ -159,7 +162,7 @@ long plk_park(struct plk_wait *w)
         if (queues)
             armed = plk_queue_arm(w);
         else if (s->face.ahead != 0)
-            plk_kick_near(s, w);
+            plk_kick_near(s, w, channel);
         if (until > w->watch)
             until = w->watch;
         PLK_EVENT(me, parks);

@@ -15,8 +15,9 @@
  *   counter     loaded on entry, stored plus one on leaving, never atomically.
  *               Every overlap loses an increment for good; the sum is compared
  *               with the acquisitions once everybody has left.
- *   last_ticket a fifo lock of pylocks serves every ticket, in order: this one is
- *               the last one plus one.
+ *   last_ticket a lock of pylocks serves every ticket, in order: this one is the last
+ *               one plus one.  Of a bounded lock that holds of the gate's tickets, which
+ *               who finds it free takes, too; it says nothing of who came first.
  *
  * Nothing here knows how a lock works: the functions are given a ticket or
  * PLK_PROBE_NO_TICKET.

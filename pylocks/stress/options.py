@@ -144,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slow-path",
         type=_list(lambda text: _choice(text, known), "a slow path"),
         metavar="LIST",
-        help=f"which to run, of {kinds} (default: all that are not broken)",
+        help=f"which to run, of {kinds} (default: all that are not broken and have the policy)",
     )
     what.add_argument(
         "--policy",
@@ -168,6 +168,9 @@ def from_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -
         parser.error("--kills is for --chaos")
     if given.quick and (given.seconds is not None or given.acquisitions is not None):
         parser.error("--quick sets the length of a row: leave out --seconds and --acquisitions")
+    for name in given.slow_path or ():
+        if not subjects()[name].has(given.policy):
+            parser.error(f"--slow-path {name}: there nobody is woken, and --policy {given.policy} needs that")
     cpus = len(os.sched_getaffinity(0))
     number = given.processes or (CHAOS_PROCESSES if given.chaos else None)
     if number is not None:
@@ -186,7 +189,7 @@ def from_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -
     for option in ("json", "html", "png"):
         _check_writable(parser, option, getattr(given, option))
     return Options(
-        slow_paths=given.slow_path or _default_slow_paths(given.chaos),
+        slow_paths=given.slow_path or _default_slow_paths(given.chaos, given.policy),
         loads=loads,
         locks=given.locks or (CHAOS_LOCKS if given.chaos else LOCKS),
         policy=given.policy,
@@ -209,10 +212,10 @@ def _or(given: int | None, default: int) -> int:
     return default if given is None else given
 
 
-def _default_slow_paths(chaos: bool) -> tuple[str, ...]:
+def _default_slow_paths(chaos: bool, policy: str) -> tuple[str, ...]:
     if chaos:
         return CHAOS_SLOW_PATHS
-    return tuple(name for name, subject in subjects().items() if subject.sound)
+    return tuple(name for name, subject in subjects().items() if subject.sound and subject.has(policy))
 
 
 def _check_chaos(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:

@@ -31,6 +31,10 @@ class Subject:
         """
         return self.protocol == "native" or not self.sound
 
+    def has(self, policy: str) -> bool:
+        """Whether there are locks of this kind with that policy; the peer has none, and runs beside all."""
+        return policy == "fifo" or self.protocol != "native"
+
     @property
     def label(self) -> str:
         """What it is called in tables and pictures."""
@@ -90,6 +94,7 @@ def open_locks(subject: Subject, locks: int, processes: int, policy: str) -> Ope
         return Opened([context.Lock() for _ in range(locks)], None)
     import pylocks
 
-    # One vCPU a worker, and some for the row process itself.
-    domain = pylocks.Domain(vcpus=processes + 8, locks=locks)
+    # One vCPU a worker, and some for the row process itself; a bounded lock takes the room of two.
+    room = 2 * locks if policy == "bounded" else locks
+    domain = pylocks.Domain(vcpus=processes + 8, locks=room)
     return Opened([pylocks.TicketLock(domain=domain, policy=policy) for _ in range(locks)], domain)

@@ -35,7 +35,7 @@
     X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, EPROTONOSUPPORT, PLK_E_CORRUPT, GUARD) \
     X(cell_new, EUSERS, ENOSPC, EINVAL, EPROTONOSUPPORT, PLK_E_CORRUPT, GUARD)       \
     X(cell_free, EBUSY, EINVAL, GUARD)                              \
-    X(cell_bind, EINVAL, ENOSPC, EBADF)                             \
+    X(cell_bind, EINVAL, ENOENT, EPROTONOSUPPORT, PLK_E_CORRUPT, ENOSPC, EBADF) \
     X(enroll, EUSERS, ENOSPC, GUARD)                                \
     X(trylock, EBUSY, EUSERS, ENOSPC, GUARD)                        \
     X(acquire, WAITS)                                               \

@@ -18,16 +18,20 @@ class Check:
     """It holds under the native protocol, too, where timed acquires poll without a ticket."""
     one_cpu: bool
     """Worth repeating where there is one CPU."""
+    bounded: bool
+    """It holds of bounded locks, too; else it is about strict order."""
 
 
 CHECKS: dict[str, Check] = {}
 
 
-def clause(*, native: bool = True, one_cpu: bool = False) -> Callable[[Callable[[Stage], None]], None]:
+def clause(
+    *, native: bool = True, one_cpu: bool = False, bounded: bool = True
+) -> Callable[[Callable[[Stage], None]], None]:
     """Add a function to the contract."""
 
     def add(function: Callable[[Stage], None]) -> None:
-        CHECKS[function.__name__] = Check(function, native, one_cpu)
+        CHECKS[function.__name__] = Check(function, native, one_cpu, bounded)
 
     return add
 

@@ -165,7 +165,12 @@ def a_killed_waiter_is_passed_over(stage: Stage) -> None:
     for victim in victims:
         victim.kill()
     stage.lock.release()
-    assert [heir.finish() for heir in heirs] == [(False, mine + 2), (False, mine + 4)]
+    found = [heir.finish() for heir in heirs]
+    if stage.bounded:  # of the gate's tickets the dead had one at most
+        assert [died for died, _ in found] == [False, False]
+        assert mine < found[0][1] < found[1][1] <= mine + 3
+    else:
+        assert found == [(False, mine + 2), (False, mine + 4)]
     stage.usable()
 
 
@@ -189,13 +194,14 @@ def holder_and_waiters_are_killed_together(stage: Stage) -> None:
     victims[0].call(tasks.acquire)
     mine = stage.lock.ticket
     stage.troupe.queue([*victims[1:], heir], tasks.succeed, None)
+    for victim in victims[1:]:  # so that none is let in by the first one's death and repairs
+        victim.interrupt(signal.SIGSTOP)
     for victim in victims:
         victim.interrupt(signal.SIGKILL)
     for victim in victims:
         victim.kill()
     died, ticket = heir.finish()
-    # A victim may have been let in by the first ones' death before it died itself.
-    assert (died, ticket) == (True, mine + 4)
+    assert died and (mine < ticket <= mine + 4 if stage.bounded else ticket == mine + 4)
     stage.usable()
 
 

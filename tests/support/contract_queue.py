@@ -124,7 +124,7 @@ def a_leaver_is_passed_over(stage: Stage) -> None:
     stage.usable()
 
 
-@clause(native=False)
+@clause(native=False, bounded=False)
 def keeps_the_place_of_one_who_polls(stage: Stage) -> None:
     """Who comes back before it is passed over has the ticket that it left."""
     _, path = stage.tally()

@@ -1,6 +1,6 @@
 """Where the contract is played: one process, one slow path, one kind of participant.
 
-    python -m support.stage KIND CPUS FOLDER
+    python -m support.stage KIND CPUS POLICY FOLDER
 
 reads names of checks from standard input, runs each and answers with a line of JSON: null if it holds,
 else the traceback.  PYLOCKS_OPS and PYLOCKS_PATCH choose the slow path: a process is patched once, so
@@ -54,17 +54,37 @@ class Stage:
 
     def parked(self) -> int:
         """Threads that sleep for the lock."""
-        return sum(v.parked and v.waiting_for == self.lock.index for v in self.lock.domain.vcpus())
+        return sum(
+            v.parked and v.waiting_for in (self.lock.index, *self.standby) for v in self.lock.domain.vcpus()
+        )
+
+    @property
+    def bounded(self) -> bool:
+        """The lock's policy is the bounded one."""
+        return self.lock.policy == "bounded"
+
+    @property
+    def standby(self) -> tuple[None, ...]:
+        """What the first in the queue of a bounded lock is seen to wait for: it has no ticket then."""
+        return (None,) if self.bounded else ()
 
     def usable(self) -> None:
         """Nobody has it, nobody waits, and everybody can have it."""
         until(lambda: not self.lock.locked(), "the lock to be free")
         assert self.lock.owner is None
+        if self.bounded:  # whose gate may be free while the dead are in the queue
+            until(self._nobody_waits, "the dead in the queue to be found")
         assert self.lock.waiters == 0
         for blocking in (False, True):
             assert self.lock.acquire(blocking) is True
             self.lock.release()
         assert not self.lock.locked()
+
+    def _nobody_waits(self) -> bool:
+        """As seen by one who comes and goes."""
+        with self.lock:
+            pass
+        return self.lock.waiters == 0
 
 
 @contextmanager
@@ -111,13 +131,13 @@ def play(check: str, stage: Stage) -> str | None:
     return None
 
 
-def main(kind: str, cpus: str, folder: str) -> None:
+def main(kind: str, cpus: str, policy: str, folder: str) -> None:
     """Serve checks until standard input ends."""
     assert kind in KINDS
     if cpus == "one":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    lock = pylocks.TicketLock()
+    lock = pylocks.TicketLock(policy=policy)
     with troupe(kind, lock) as made, tempfile.TemporaryDirectory(dir=folder) as room:
         stage = Stage(lock, made, Path(room))
         for line in sys.stdin:

@@ -22,9 +22,11 @@ class Setting:
     patch: str
     kind: str
     cpus: str
+    policy: str = "fifo"
 
     def __str__(self) -> str:
-        return "-".join((self.slow_path, self.patch, self.kind, self.cpus))
+        policy = () if self.policy == "fifo" else (self.policy,)
+        return "-".join((self.slow_path, self.patch, self.kind, self.cpus, *policy))
 
 
 class Theatre:
@@ -70,7 +72,10 @@ class Theatre:
         setting = self.setting
         self._errors = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115, closed by _noise
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.stage", setting.kind, setting.cpus, str(self._folder)],
+            [
+                sys.executable, "-m", "support.stage",
+                setting.kind, setting.cpus, setting.policy, str(self._folder),
+            ],
             env=run.settings(
                 PYLOCKS_OPS=f"lock_spinning={setting.slow_path}",
                 PYLOCKS_PATCH=setting.patch,
@@ -80,7 +85,7 @@ class Theatre:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
-        )
+        )  # fmt: skip
 
     def _kill(self) -> str:
         assert self._process is not None

@@ -237,7 +237,7 @@ class Storm:
 
     def state_of(self, lock: int) -> dict[str, Any]:
         """The lock as its domain sees it, for findings."""
-        return sight.take(lock, self.domain, self.area, self.crew)
+        return sight.take(lock, self.locks[lock].index, self.domain, self.area, self.crew)
 
     def _tell_progress(self, at: int) -> None:
         if at / 1e9 - self._told < TICK:
@@ -329,7 +329,12 @@ class Storm:
         }
 
     def _in_use(self, lock: int) -> bool:
-        cell = self.domain.cell(lock)
+        index = self.locks[lock].index
+        cell = self.domain.cell(index)
+        if self.plan.policy == "bounded":
+            queue = self.domain.cell(index + 1)
+            if queue.head != queue.tail:
+                return True
         return bool(cell.head != cell.tail or cell.flags & lib.PLK_CELL_OWNER_DIED)
 
 

@@ -34,9 +34,10 @@ class Starvation:
         return total
 
 
-def take(lock: int, domain: Any, area: ChaosArea, crew: Crew) -> dict[str, Any]:
-    """The lock's cell and mark, its holder and waiters, the domain's mutex and the dead."""
-    cell = domain.cell(lock)
+def take(lock: int, index: int, domain: Any, area: ChaosArea, crew: Crew) -> dict[str, Any]:
+    """The lock's cell, of that index, and mark, its holder and waiters, the domain's mutex and the dead."""
+    cell = domain.cell(index)
+    queue = domain.cell(index + 1) if domain.policy(index) == "bounded" else None
     residue = ffi.new("struct plk_residue *")
     lib.plk_residue(domain.address, residue)
     vcpus = domain.vcpus()
@@ -46,6 +47,7 @@ def take(lock: int, domain: Any, area: ChaosArea, crew: Crew) -> dict[str, Any]:
         "owner_vcpu": cell.owner_vcpu if cell.owned else None,
         "slow": cell.slow,
         "flags": cell.flags & 0xFFFF,
+        "queue": None if queue is None else [queue.head, queue.tail, queue.owned and queue.owner_vcpu],
         "mark": int(area.marks(lock).mark) - 1,
         "guard_tid": residue.guard_tid,
         "dying": len(crew.dying),
@@ -64,8 +66,9 @@ def take(lock: int, domain: Any, area: ChaosArea, crew: Crew) -> dict[str, Any]:
                 "starved_ns": starved(vcpu.pid),
             }
             for vcpu in vcpus
-            if vcpu.waiting_for == lock
+            if vcpu.waiting_for == index
             or not vcpu.alive
+            or (queue is not None and queue.owned and queue.owner_vcpu == vcpu.index)
             or (cell.owned and cell.owner_vcpu == vcpu.index)
             or vcpu.pid == residue.guard_tid
         ],

@@ -86,7 +86,8 @@ def main() -> NoReturn:
 
 def handles(domain: Any, locks: int) -> list[TicketLock]:
     """All locks of the run: one warns of an owner's death, the next refuses until it is repaired."""
-    return [lock_at(domain, index, None, ("warn", "raise")[index % 2]) for index in range(locks)]
+    room = 2 if domain.policy(0) == "bounded" else 1  # the queue lies between one such lock and the next
+    return [lock_at(domain, room * n, None, ("warn", "raise")[n % 2]) for n in range(locks)]
 
 
 class Participant:
@@ -191,11 +192,12 @@ class Participant:
 
     def _attempt(self, lock: Any, level: int, turn: decisions.Turn) -> bool:
         """acquire() with a limit; whether the lock is held now."""
+        number = self._me.claims[level].lock
         if turn.how == "try":
             return bool(lock.acquire(blocking=False))
         for attempt in range(decisions.POLLS if turn.how == "poll" else 1):
             if attempt > 0:
-                self._begin(level, lock.index)  # a place in the queue given up, another one taken
+                self._begin(level, number)  # a place in the queue given up, another one taken
             began = now()
             if lock.acquire(timeout=turn.timeout):
                 return True
