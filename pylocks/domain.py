@@ -382,6 +382,7 @@ def _adopt(made: attach.Attached) -> Domain:
     domain._holder, domain._segment = made.holder, made.holder[0]
     domain._guard, domain._closed = threading.RLock(), False
     lib.plk_segment_spin(domain._segment, *process.spin_turns())
+    process.look_for_monitor()
     _open[domain.key] = domain
     return domain
 
