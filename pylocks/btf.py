@@ -88,7 +88,9 @@ class Types:
             offset, info, _ = _TYPE.unpack_from(self._data, self._at[number])
             if info >> 24 & 0x1F == kind and self._name(offset) == wanted:
                 return number
-        raise MonitorError(f"{self.path} does not know {name}: this kernel is too old or was built without it")
+        raise MonitorError(
+            f"{self.path} does not know {name}: this kernel is too old or was built without it"
+        )
 
     def offset(self, structure: str, member: str) -> int:
         """Where the struct has that member, in bytes."""
@@ -104,10 +106,10 @@ class Types:
             return None
         for index in range(outer.count):
             name, inner, bits = _TYPE.unpack_from(self._data, outer.members + index * _TYPE.size)
-            begins = (bits & 0xFFFFFF if outer.wide else bits) // 8
+            begins = int(bits & 0xFFFFFF if outer.wide else bits) // 8
             within = self._member(inner, wanted, depth - 1) if name == 0 else None
             if within is not None:
                 return begins + within
             if self._name(name) == wanted:
-                return int(begins)
+                return begins
         return None

@@ -23,7 +23,7 @@ from pylocks import btf
 from pylocks._core import ffi, lib
 from pylocks.errors import MonitorError, MonitorPermissionError
 
-__all__ = ["PreemptionMonitor"]
+__all__ = ["PreemptionMonitor", "found"]
 
 _GREETING = struct.Struct("=QII")
 """struct plk_greeting"""
@@ -38,7 +38,27 @@ _FULL_PAUSE_MS = 100
 _CAPABILITIES = {"CAP_PERFMON": 38, "CAP_BPF": 39}
 _CAP_SYS_ADMIN = 21
 
+# What enum plk_monitor_state means, in its order.
+_FOUND = (
+    "no PreemptionMonitor has been looked for",
+    "a PreemptionMonitor has been asked and has not answered yet",
+    "with the marks of a PreemptionMonitor",
+    "no PreemptionMonitor of this user runs: as same_cpu",
+    "another user's process goes by the name of a PreemptionMonitor: as same_cpu",
+    "a PreemptionMonitor refuses this user: as same_cpu",
+    "a PreemptionMonitor of another pylocks version runs: as same_cpu",
+    "the PreemptionMonitor has ended: as same_cpu",
+    "no socket, descriptor or memory for the marks of a PreemptionMonitor: as same_cpu",
+)
+
 _all: weakref.WeakSet[PreemptionMonitor] = weakref.WeakSet()
+
+
+def found() -> str:
+    """What vcpu_preempted=bpf goes by in this process; without a monitor, looks for one, and never waits."""
+    if _pid_namespace() != lib.PLK_FIRST_PID_NS:
+        return "thread ids in this pid namespace are not those that a PreemptionMonitor marks: as same_cpu"
+    return _FOUND[lib.plk_monitor_look()]
 
 
 class PreemptionMonitor:
@@ -111,16 +131,14 @@ class _Service:
     def __init__(self, user: int) -> None:
         self.user = user
         with contextlib.ExitStack() as opened:
-            self._listener = opened.enter_context(_bind(user))
             self._marks = _keep(opened, _done("make the marks", lib.plk_marks_new()))
+            self._listener = opened.enter_context(_bind(user))
             program = _load(self._marks, user)
             try:
                 _keep(opened, _done("attach its program", lib.plk_monitor_attach(program)))
             finally:
                 os.close(program)
-            self._life = _keep(
-                opened, os.memfd_create("pylocks_life", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            )
+            self._life = _keep(opened, os.memfd_create("pylocks_life", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
             self._waker, self._wakened = map(opened.enter_context, socket.socketpair())
             self._began: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
             self.thread = threading.Thread(target=self._live, name="pylocks-monitor", daemon=True)
@@ -242,8 +260,8 @@ def _done(what: str, result: int, log: str = "") -> int:
 def _privilege() -> str:
     """Which of the capabilities this process lacks."""
     effective = 0
-    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as status:
-        effective = int(next(line for line in status if line.startswith("CapEff:")).split()[1], 16)
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", "rb") as status:
+        effective = int(next(line for line in status if line.startswith(b"CapEff:")).split()[1], 16)
     missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
     if missing and not effective >> _CAP_SYS_ADMIN & 1:
         return (
@@ -256,9 +274,13 @@ def _privilege() -> str:
     )
 
 
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def _same_thread_ids() -> None:
     """MonitorError in a pid namespace, whose thread ids are not those that the kernel switches by."""
-    here = os.stat("/proc/self/ns/pid").st_ino
+    here = _pid_namespace()
     if here != lib.PLK_FIRST_PID_NS:
         raise MonitorError(
             f"the monitor can't work in pid namespace {here}: threads have other ids here than in the "

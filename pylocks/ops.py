@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylocks import machine
+from pylocks import machine, monitor
 from pylocks._core import ffi, lib
 from pylocks.errors import ProtocolMismatchError, UnknownOpError
 
@@ -392,25 +392,6 @@ _STATUS = (
 _PATCHED = 1
 _UNWRITABLE = 3
 
-# What enum plk_monitor_state means, in its order.
-_MONITOR = (
-    "no PreemptionMonitor has been looked for",
-    "a PreemptionMonitor has been asked and has not answered yet",
-    "with the marks of a PreemptionMonitor",
-    "no PreemptionMonitor of this user runs: as same_cpu",
-    "another user's process goes by the name of a PreemptionMonitor: as same_cpu",
-    "a PreemptionMonitor refuses this user: as same_cpu",
-    "a PreemptionMonitor of another pylocks version runs: as same_cpu",
-    "the PreemptionMonitor has ended: as same_cpu",
-    "no socket, descriptor or memory for the marks of a PreemptionMonitor: as same_cpu",
-)
-
-
-def _monitor() -> str:
-    if os.stat("/proc/self/ns/pid").st_ino != lib.PLK_FIRST_PID_NS:
-        return "thread ids in this pid namespace are not those that a PreemptionMonitor marks: as same_cpu; "
-    return _MONITOR[lib.plk_monitor_look()] + "; "
-
 
 def _choice_of(op: int) -> tuple[str, str, str]:
     """(name, kind, reason) of what is chosen for the op."""
@@ -418,8 +399,9 @@ def _choice_of(op: int) -> tuple[str, str, str]:
     if index < 0 or process.decision is None:
         return "", "", ""
     choice, reason = process.decision.choices[_OPS[op]]
-    found = _monitor() if (choice.op, choice.name) == ("vcpu_preempted", "bpf") else ""
-    return choice.name, choice.kind, f"{reason}; {found}"
+    if (choice.op, choice.name) == ("vcpu_preempted", "bpf"):
+        reason += f"; {monitor.found()}"
+    return choice.name, choice.kind, reason + "; "
 
 
 def _unrecorded(module: str, op: int) -> Op:

@@ -280,7 +280,19 @@ def test_no_module_is_too_long(path: Path) -> None:
 
 
 # A module of the package may import those to its left.
-ORDER = ("errors", "views", "machine", "ops", "segment", "attach", "domain", "locks", "btf", "monitor", "__init__")
+ORDER = (
+    "errors",
+    "views",
+    "machine",
+    "btf",
+    "monitor",
+    "ops",
+    "segment",
+    "attach",
+    "domain",
+    "locks",
+    "__init__",
+)
 ON_TOP = ("stress", "cli", "__main__")
 # Domain.lock() makes what is built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks")}

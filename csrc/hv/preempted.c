@@ -87,9 +87,10 @@ static int plk_view_map(int life, int marks)
     struct stat st;
     unsigned char *view;
 
-    /* Short, or shortened later, the page would fault. */
+    /* Short, or shortened later, they would fault; the kernel's maps can't be. */
     if (fstat(life, &st) != 0 || st.st_size < (off_t)page ||
-        (fcntl(life, F_GET_SEALS) & F_SEAL_SHRINK) == 0)
+        (fcntl(life, F_GET_SEALS) & F_SEAL_SHRINK) == 0 || fstat(marks, &st) != 0 ||
+        S_ISREG(st.st_mode))
         return -EPROTO;
     view = mmap(NULL, page + PLK_MARKS_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (view == MAP_FAILED)
