@@ -16,7 +16,6 @@ import select
 import socket
 import struct
 import threading
-import weakref
 from types import TracebackType
 
 from pylocks import btf
@@ -51,7 +50,8 @@ _FOUND = (
     "no socket, descriptor or memory for the marks of a PreemptionMonitor: as same_cpu",
 )
 
-_all: weakref.WeakSet[PreemptionMonitor] = weakref.WeakSet()
+_services: set[_Service] = set()
+"""Those that run, also if nobody has their monitors any more."""
 
 
 def found() -> str:
@@ -79,12 +79,11 @@ class PreemptionMonitor:
         if not isinstance(self.user, int) or not 0 <= self.user < 2**32 - 1:
             raise ValueError(f"user is a numeric user id, not {user!r}")
         self._service: _Service | None = None
-        _all.add(self)
 
     @property
     def running(self) -> bool:
         """The program is in the kernel, and whoever asks gets the marks."""
-        return self._service is not None and self._service.thread.is_alive()
+        return self._service in _services and self._service.thread.is_alive()
 
     def start(self) -> None:
         """Load the program and begin to serve.
@@ -140,16 +139,23 @@ class _Service:
                 os.close(program)
             self._life = _keep(opened, os.memfd_create("pylocks_life", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
             self._waker, self._wakened = map(opened.enter_context, socket.socketpair())
-            self._began: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+            self._began: queue.SimpleQueue[MonitorError | OSError | None] = queue.SimpleQueue()
             self.thread = threading.Thread(target=self._live, name="pylocks-monitor", daemon=True)
             self.thread.start()
             error = self._began.get()
             if error is not None:
                 raise error
             self.descriptors = opened.pop_all()
+        _services.add(self)
 
     def end(self) -> None:
-        """First the life word, so that nobody believes marks that nobody writes."""
+        """First the life word, so that nobody believes marks that nobody writes.
+
+        Nothing in a forked child: there is no thread, and the descriptors are closed.
+        """
+        if self not in _services:
+            return
+        _services.remove(self)
         self._waker.send(b"\0")
         self.thread.join()
         self.descriptors.close()
@@ -159,16 +165,15 @@ class _Service:
         pages = ffi.new("void **")
         try:
             _done("make its life word", lib.plk_monitor_born(self._life, pages))
-            try:
-                fcntl.fcntl(self._life, fcntl.F_ADD_SEALS, _SEALS)
-                self._listener.listen(_BACKLOG)  # from now on it can be found
-                self._began.put(None)
-                self._serve()
-            finally:
-                lib.plk_monitor_ends(pages[0])
-        except BaseException as error:
+            fcntl.fcntl(self._life, fcntl.F_ADD_SEALS, _SEALS)
+        except (MonitorError, OSError) as error:
             self._began.put(error)
-            raise
+            return
+        self._began.put(None)
+        try:
+            self._serve()
+        finally:
+            lib.plk_monitor_ends(pages[0])
 
     def _serve(self) -> None:
         ready = select.poll()
@@ -199,10 +204,9 @@ class _Service:
 
 def _after_fork() -> None:
     """The child does not keep its parent's program in the kernel, nor the monitor's name."""
-    for monitor in list(_all):
-        if monitor._service is not None:
-            monitor._service.descriptors.close()
-            monitor._service = None
+    for service in _services:
+        service.descriptors.close()
+    _services.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -214,10 +218,14 @@ def _keep(opened: contextlib.ExitStack, descriptor: int) -> int:
 
 
 def _bind(user: int) -> socket.socket:
-    """A socket with the monitor's name; MonitorError if it is taken."""
+    """A socket with the monitor's name; MonitorError if it is taken.
+
+    Who connects from now on waits for its answer until the monitor serves.
+    """
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         bound.bind(f"\0pylocks.preempted.{user}")
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
         if error.errno != errno.EADDRINUSE:
