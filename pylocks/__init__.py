@@ -10,6 +10,7 @@ from pylocks import errors
 from pylocks.domain import Domain
 from pylocks.errors import *  # noqa: F403
 from pylocks.locks import LockArray, TicketLock
+from pylocks.monitor import PreemptionMonitor
 from pylocks.ops import Op, ops
 from pylocks.views import Owner, Stats, VCpu
 
@@ -20,6 +21,7 @@ __all__ = [
     "LockArray",
     "Op",
     "Owner",
+    "PreemptionMonitor",
     "Stats",
     "TicketLock",
     "VCpu",

@@ -411,6 +411,7 @@ def _adopt(made: attach.Attached) -> Domain:
     domain._holder, domain._segment = made.holder, made.holder[0]
     domain._guard, domain._closed = threading.RLock(), False
     process.tune(domain._segment)
+    process.look_for_monitor()
     _open[domain.key] = domain
     return domain
 

@@ -23,6 +23,8 @@ __all__ = [
     "DomainGoneError",
     "DomainPermissionError",
     "ForeignFileError",
+    "MonitorError",
+    "MonitorPermissionError",
     "NotOwnerError",
     "OwnerDiedError",
     "OwnerDiedWarning",
@@ -102,6 +104,14 @@ class UnknownLockError(PylocksError, LookupError):
 
 class UnknownOpError(PylocksError, ValueError):
     """PYLOCKS_OPS, PYLOCKS_PATCH or PYLOCKS_PROTOCOL asks for what does not exist or can't be."""
+
+
+class MonitorError(PylocksError):
+    """A PreemptionMonitor can't do its work here."""
+
+
+class MonitorPermissionError(MonitorError, PermissionError):
+    """A PreemptionMonitor lacks a privilege, which the message names."""
 
 
 class NotOwnerError(PylocksError, RuntimeError):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylocks import machine
+from pylocks import machine, monitor
 from pylocks._core import ffi, lib
 from pylocks.errors import ProtocolMismatchError, UnknownOpError
 
@@ -378,6 +378,11 @@ class _Process:
         self.decision = decision
         return decision
 
+    def look_for_monitor(self) -> None:
+        """Have this process find the marks that vcpu_preempted=bpf reads, if that is chosen; never waits."""
+        if self.decision is not None and self.decision.choices["vcpu_preempted"][0].name == "bpf":
+            lib.plk_monitor_look()
+
     def tune(self, segment: CData) -> None:
         """Tell a segment that this process has attached how to wait."""
         assert self.decision is not None
@@ -414,6 +419,8 @@ def _choice_of(op: int) -> tuple[str, str, str]:
     if index < 0 or process.decision is None:
         return "", "", ""
     choice, reason = process.decision.choices[_OPS[op]]
+    if (choice.op, choice.name) == ("vcpu_preempted", "bpf"):
+        reason += f"; {monitor.found()}"
     return choice.name, choice.kind, reason + "; "
 
 

@@ -39,6 +39,8 @@ def test_errors_travel_between_processes(kind: type[Exception]) -> None:
         ("DomainBusyError", "DomainError"),
         ("ClosedError", "ValueError"),
         ("DomainPermissionError", "PermissionError"),
+        ("MonitorPermissionError", "MonitorError"),
+        ("MonitorPermissionError", "PermissionError"),
         ("UnknownDomainError", "FileNotFoundError"),
         ("UnknownLockError", "LookupError"),
         ("UnknownOpError", "ValueError"),

@@ -55,6 +55,7 @@ INNER = {
     "plk_recover_lapsed", "plk_recover_dead", "plk_leave_for", "plk_release_for",
     "plk_slot_find", "plk_guard_lock", "plk_guard_trylock", "plk_guard_unlock", "plk_guard_clean",
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock",
+    "plk_holder_out",
 }  # fmt: skip
 """Reached through others, or read nothing."""
 

@@ -85,6 +85,7 @@ FUNCTIONS = {
     ("cpu_relax", "yield"): "plk_relax_yield",
     ("unlock_kick", "kick"): "plk_serve_next",
     ("vcpu_preempted", "same_cpu"): "plk_preempted_same_cpu",
+    ("vcpu_preempted", "bpf"): "plk_preempted_bpf",
     ("lock_event", "counters"): "plk_event_counters",
 }
 INLINE = {
@@ -197,7 +198,7 @@ def test_each_choice_can_be_made_by_itself(choice: Choice) -> None:
     assert rows
     for row in rows:
         check_site(portrait, row, choice)
-        assert row.reason == "explicit: PYLOCKS_OPS; patched"
+        assert row.reason.startswith("explicit: PYLOCKS_OPS; ") and row.reason.endswith("; patched")
     assert len({row.target for row in rows}) == 1, "the sites of one op do not agree"
     check_around(portrait)
     assert portrait.said is True or not choice.sound

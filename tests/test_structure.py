@@ -135,6 +135,7 @@ SYSTEM_CALLS = {
     "hv/barrier.c": {"SYS_membarrier"},
     "patch/patch.c": {"SYS_membarrier"},  # tells other cores to refetch patched text
     "hv/identity.c": {"SYS_gettid", "SYS_tgkill"},
+    "hv/monitor.c": {"SYS_bpf"},
     "hv/robust.c": {"SYS_gettid"},
     "fast/acquire.c": {"SYS_gettid"},  # is this Python's main thread?
     "probe/probe.c": {"SYS_futex"},  # starts all workers at once; knows nothing of the core
@@ -279,7 +280,19 @@ def test_no_module_is_too_long(path: Path) -> None:
 
 
 # A module of the package may import those to its left.
-ORDER = ("errors", "views", "machine", "ops", "segment", "attach", "domain", "locks", "__init__")
+ORDER = (
+    "errors",
+    "views",
+    "machine",
+    "btf",
+    "monitor",
+    "ops",
+    "segment",
+    "attach",
+    "domain",
+    "locks",
+    "__init__",
+)
 ON_TOP = ("stress", "bench", "cli", "__main__")
 # Domain.lock() makes what is built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks")}

@@ -8,6 +8,7 @@
 
 #include "hv/barrier.h"
 #include "hv/leave.h"
+#include "hv/preempted.h"
 #include "slow/slow.h"
 
 #if defined(__x86_64__)
@@ -76,6 +77,14 @@ static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
            PLK_LOAD(&plk_vcpu_at(s, index)->cpu) == cpu;
 }
 
+/* A monitor's program saw it switched out.  Who has none is no worse off than others. */
+static long plk_preempted_bpf(struct plk_wait *w, uint64_t head)
+{
+    int out = plk_holder_out(w, head);
+
+    return out >= 0 ? out : plk_preempted_same_cpu(w, head);
+}
+
 static long plk_event_counters(struct plk_vcpu *me, uint64_t event)
 {
     if (event < PLK_EV_COUNT)
@@ -118,6 +127,8 @@ static const struct plk_choice plk_choices[] = {
      FN(plk_nothing), 0, 1, NULL},
     {PLK_OP_vcpu_preempted, "same_cpu", "the holder was last seen on the waiter's CPU", PLK_KIND_CALL,
      {0}, FN(plk_preempted_same_cpu), 0, 1, NULL},
+    {PLK_OP_vcpu_preempted, "bpf", "a monitor has seen the holder switched out; without one as same_cpu",
+     PLK_KIND_CALL, {0}, FN(plk_preempted_bpf), 0, 1, NULL},
 
     {PLK_OP_lock_event, "off", "no statistics", PLK_KIND_NOP, NOP6, FN(plk_nothing), 0, 1, NULL},
     {PLK_OP_lock_event, "counters", "count events in the vCPU's slot", PLK_KIND_CALL, {0},

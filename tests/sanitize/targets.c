@@ -131,7 +131,7 @@ static void choose_ways(void)
     choose(PLK_OP_cpu_relax, native ? "yield" : "pause");
     choose(PLK_OP_lock_spinning, native ? "native" : one_in(4) ? "yield" : "futex");
     choose(PLK_OP_unlock_kick, native ? "off" : "kick");
-    choose(PLK_OP_vcpu_preempted, native || one_in(2) ? "off" : "same_cpu");
+    choose(PLK_OP_vcpu_preempted, native || one_in(2) ? "off" : one_in(2) ? "bpf" : "same_cpu");
     choose(PLK_OP_lock_event, one_in(4) ? "off" : "counters");
     plk_segment_spin(segment, 1 + below(3), below(3));
     plk_segment_crowd(segment, below(4), below(3), 1 + below(3));
