@@ -68,12 +68,15 @@ LEFTOVER = "N=2 DEATHS=1 MORTALS=1 ROUNDS_0=2 ROUNDS_1=2 GIVES_UP_0=1 RECOVERER_
 """One dies at leaving, and who recovers it after putting up a tombstone too late."""
 COMES_BACK = "N=2 DEATHS=1 MORTALS=1 ROUNDS_1=3 GIVES_UP_1=2"
 """One dies around its xadd while another leaves and comes back."""
+KICKER_DIES = "N=3 DEATHS=1 MORTALS=4 AHEAD=1"
+"""The last in line, perhaps at waking the one before it early."""
 
 QUICK = (
     Model("queue.pml", "N=2 ROUNDS=2 GIVES_UP_0=1 GIVES_UP_1=1 TRIES=1"),
     Model("queue.pml", "N=3 GIVES_UP_1=1"),
     Model("queue.pml", "N=3 CHANNELS=1"),
     Model("queue.pml", "N=3 MEMBARRIER=0"),
+    Model("queue.pml", "N=3 AHEAD=1"),
     Model("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1"),
     Model("recovery.pml", "N=2 DEATHS=2 MEMBARRIER=0"),
     Model("recovery.pml", COMES_BACK),
@@ -95,6 +98,8 @@ LONG = tuple(
         ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1"),
         ("queue.pml", "N=3 ROUNDS=2"),
         ("queue.pml", "N=3 GIVES_UP_1=1 WATCH=1"),
+        ("queue.pml", "N=3 AHEAD=1 CHANNELS=1"),
+        ("recovery.pml", KICKER_DIES),
         ("recovery.pml", COMES_BACK + " RECOVERER_DEATHS=1"),
         ("recovery.pml", LEFTOVER),
         ("recovery.pml", "N=2 DEATHS=1 MORTALS=1 LOOKS=1 ROUNDS_0=2"),
@@ -104,6 +109,7 @@ LONG = tuple(
 
 ENDLESS = (
     Model("queue.pml", "N=3", endless=True),
+    Model("queue.pml", "N=3 AHEAD=1", endless=True),
     Model("queue.pml", "N=3 GIVES_UP_1=1 GIVES_UP_2=1", endless=True),
     Model("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1", endless=True),
     Model("recovery.pml", COMES_BACK, endless=True),
@@ -122,6 +128,9 @@ MUTATIONS = (
     *broken("queue.pml", "N=2 GIVES_UP_1=1", "K2_SLOW", "K2_FENCE", "K2_RELOOK"),
     *broken("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1", "PASSING"),
     *broken("queue.pml", "N=3", "S1_RELOOK"),
+    *broken("queue.pml", "N=3 AHEAD=1", "K1_UNKICKED", "K1_UNKICKED_LATE", "K1_BUMP"),
+    *broken("queue.pml", "N=3 AHEAD=1 CHANNELS=1", "K1_UNKICKED_EARLY"),
+    *broken("recovery.pml", KICKER_DIES, "K1_AGAIN"),
     *broken("recovery.pml", "N=2 DEATHS=1", "K2_RECOVERER", "OWNER_LATE", "D2_FLAG", "D2_FLAG_LATE"),
     *broken("recovery.pml", "N=2 DEATHS=1", "D1_SERVED_AT_ONCE", "D3_FREE_FIRST"),
     *broken("recovery.pml", "N=2 DEATHS=1 RECOVERER_DEATHS=1", "D1_HALF_DONE"),

@@ -38,6 +38,9 @@
 #ifndef CHANNELS
 #define CHANNELS TICKETS /* event channels; 1: all tickets share one */
 #endif
+#ifndef AHEAD
+#define AHEAD 0 /* who falls asleep wakes the first sleeper of so many behind head; 0: nobody */
+#endif
 
 #define NONE 255
 #define ALIVE 0
@@ -52,6 +55,9 @@ bit owner_died;
 byte tomb[TICKETS];    /* 0 empty, 1 stands, 2 PASSING */
 bit version_moved;     /* tombs_version is not what elimination read first */
 byte parked[CHANNELS];
+#if AHEAD
+byte kicked[CHANNELS]; /* ticket + 1 */
+#endif
 bit guard;
 
 /* The vCPUs' slots. */
@@ -69,6 +75,9 @@ bit corpse;            /* a vCPU died inside, and nobody was told yet */
 byte possessor[TICKETS]; /* vCPU + 1 that may still enter with this ticket */
 byte served;           /* tickets below have been entered or passed over */
 byte ended;            /* vCPUs that have finished or died */
+#if AHEAD
+bit kicking[N];        /* it kicks early, or has died at that */
+#endif
 
 #define CH(t) ((t) % CHANNELS)
 #define MINE_BUFFERED (late != 0 && late_by == me)
@@ -157,33 +166,57 @@ inline cas_head(h)
     fi
 }
 
-inline kick(h)
+/* When plk_kick does nothing although somebody is parked. */
+#define AGAIN false
+#if AHEAD
+#define ONCE (kicked[CH(h)] == h + 1)
+#ifdef BREAK_K1_AGAIN
+#undef AGAIN
+#define AGAIN ONCE
+#endif
+#else
+#define ONCE false /* nobody kicks early, and the word is left out */
+#endif
+
+/* The second half of plk_kick. */
+inline wake(h)
+{
+#if AHEAD
+    STEP(kicked[CH(h)] = h + 1);
+#endif
+#ifndef BREAK_K1_BUMP
+    STEP(i = 0;
+         do
+         :: i < N -> if :: wait[i] == 1 && CH(ticket[i]) == CH(h) -> wait[i] = 2 :: else fi; i++
+         :: else -> break
+         od;
+         i = 0);
+#endif
+    STEP(i = 0;
+         do
+         :: i < N -> if :: wait[i] == 3 && ticket[i] == h -> wait[i] = 0 :: else fi; i++
+         :: else -> break
+         od;
+         i = 0)
+}
+
+/* plk_kick */
+inline kick(h, how)
 {
     if
-    :: atomic { parked[CH(h)] != 0 ->
+    :: atomic { parked[CH(h)] != 0 && !(how) ->
 #ifdef BREAK_PARKED_CLEARED
         parked[CH(h)] = 0 /* clearing loses the wake of another ticket on the channel */
 #endif
        }
-        STEP(i = 0;
-             do
-             :: i < N -> if :: wait[i] == 1 && CH(ticket[i]) == CH(h) -> wait[i] = 2 :: else fi; i++
-             :: else -> break
-             od;
-             i = 0);
-        STEP(i = 0;
-             do
-             :: i < N -> if :: wait[i] == 3 && ticket[i] == h -> wait[i] = 0 :: else fi; i++
-             :: else -> break
-             od;
-             i = 0)
-    :: atomic { parked[CH(h)] == 0 -> skip }
+        wake(h)
+    :: atomic { parked[CH(h)] == 0 || (how) -> skip }
     OR_DIE
     fi
 }
 
 /* plk_pass_on and plk_kick: ticket h is served; pass over it if it is abandoned. */
-inline serve(h)
+inline serve(h, how)
 {
     do
     :: atomic { tomb[h] == 0 -> break }
@@ -196,7 +229,7 @@ inline serve(h)
         STEP(if :: tomb[h] != 0 -> tomb[h] = 0; version_moved = 1 :: else fi; h++) /* 3 */
     OR_DIE
     od;
-    kick(h)
+    kick(h, how)
 }
 
 /* ------------------------------------------------------------------ waiting */
@@ -219,11 +252,39 @@ inline raise()
 #endif
 }
 
+inline unkick()
+{
+    STEP(if :: kicked[CH(t)] == t + 1 -> kicked[CH(t)] = 0 :: else fi)
+}
+
+/* Kick at park: plk_kick_near. */
+inline kick_near()
+{
+    STEP(h = head; near = (h + AHEAD < t - 1 -> h + AHEAD : t - 1));
+    do
+    :: atomic { h <= near && parked[CH(h)] != 0 && !ONCE -> near = 0; kicking[me] = 1 };
+        wake(h);
+        STEP(kicking[me] = 0);
+        break
+    :: atomic { h <= near && (parked[CH(h)] == 0 || ONCE) -> h++ }
+    :: atomic { h > near -> break }
+    OR_DIE
+    od;
+    h = 0;
+    near = 0
+}
+
 /* plk_park: one look, or one sleep. */
 inline park()
 {
+#ifdef BREAK_K1_UNKICKED_EARLY
+    unkick();
+#endif
 #ifndef BREAK_K1_SEQ
     STEP(wait[me] = 1); /* 1 */
+#endif
+#if AHEAD && !defined(BREAK_K1_UNKICKED) && !defined(BREAK_K1_UNKICKED_EARLY) && !defined(BREAK_K1_UNKICKED_LATE)
+    unkick(); /* 0, after 1: a K that comes between has bumped what 1 reads */
 #endif
     STEP(parked[CH(t)]++); /* 2, a locked instruction */
 #ifndef BREAK_K1_PUBLISH
@@ -243,6 +304,12 @@ inline park()
 #endif
 #ifdef BREAK_K1_PUBLISH
         raise();
+#endif
+#ifdef BREAK_K1_UNKICKED_LATE
+        unkick();
+#endif
+#if AHEAD
+        kick_near();
 #endif
         STEP(if :: wait[me] == 1 -> wait[me] = 3 :: else -> wait[me] = 0 fi); /* 5 the kernel compares seq */
         if
@@ -312,7 +379,7 @@ inline release()
 #ifndef BREAK_K1_SERVE_FENCE
         STEP(fence()); /* of plk_serve_next [K1] [K2] */
 #endif
-        serve(h)
+        serve(h, ONCE)
     :: atomic { slow == 0 -> skip }
     OR_DIE
     fi;
@@ -338,7 +405,7 @@ inline leave()
 #endif
     if
 #ifndef BREAK_K2_RELOOK
-    :: atomic { head >= t -> h = t }; serve(h)
+    :: atomic { head >= t -> h = t }; serve(h, AGAIN)
     :: atomic { head < t -> left = t }
 #else
     :: atomic { true -> left = t }
@@ -438,6 +505,9 @@ inline try()
 proctype vcpu(byte me; byte rounds; byte gives_up)
 {
     byte t, h, i, left = NONE;
+#if AHEAD
+    byte near;
+#endif
 
 again:
     do
@@ -464,6 +534,9 @@ again:
     ended++;
     goto over;
 dead:
+#if AHEAD
+    near = 0;
+#endif
     left = NONE;
     gives_up = 0;
     rounds = 0;

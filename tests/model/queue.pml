@@ -16,7 +16,7 @@ proctype watcher(byte me)
 
 end:
     atomic { head < tail -> h = head };
-    serve(h)
+    serve(h, AGAIN)
 }
 #endif
 

@@ -7,7 +7,9 @@
  * after the other.  When it dies it begins anew, as the next one that takes the guard.
  *
  * Nobody has a watchdog that looks at head: when the last dead slot is free, all
- * that the dead owed must have been done, kicks included. */
+ * that the dead owed must have been done, kicks included.  But for one debt: who dies
+ * at a kick at park, between `kicked` and seq, may leave somebody asleep whom the
+ * unlocker takes for awake (AHEAD). */
 #include "protocol.pml"
 
 #ifndef ROUNDS_0
@@ -47,7 +49,7 @@ inline serve_cell()
 #endif
 #endif
     STEP(h = head);
-    serve(h)
+    serve(h, AGAIN)
 }
 
 /* plk_release_for: head is t, which is dead's, and no tombstone is needed. */
@@ -58,7 +60,7 @@ inline release_for(t)
 #endif
     STEP(cas_head(t)); /* [K1] [K2] a fence of its own follows */
     STEP(h = (tomb[t] != 0 -> t : head));
-    serve(h) /* from t on, if t has a tombstone that has to come down; up to head and further */
+    serve(h, AGAIN) /* from t on, if t has a tombstone that has to come down; up to head and further */
 }
 
 /* plk_leave_for: ticket t is a dead vCPU's.  Its fence and look at head are made once more by
@@ -78,14 +80,14 @@ inline bury(t)
         STEP(heavy()); /* [K2] */
 #endif
         if
-        :: atomic { head >= t -> h = t }; serve(h)
+        :: atomic { head >= t -> h = t }; serve(h, AGAIN)
         :: atomic { head < t -> skip }
         OR_DIE
         fi
     :: atomic { head == t -> skip }; release_for(t)
     :: atomic { head > t -> h = t };
 #ifndef BREAK_K2_LEFTOVER
-        serve(h) /* a recoverer may have died when it had put up a tombstone too late */
+        serve(h, AGAIN) /* a recoverer may have died when it had put up a tombstone too late */
 #endif
     OR_DIE
     fi
@@ -173,7 +175,7 @@ inline sweep()
     fi;
     t = 0;
     STEP(h = head);
-    serve(h)
+    serve(h, AGAIN)
 }
 
 /* Tombstones that dead passers have marked. */
@@ -189,7 +191,7 @@ inline finish_passing()
         STEP(cas_head(t));
         STEP(if :: tomb[t] == 2 -> tomb[t] = 0; version_moved = 1 :: else fi);
         STEP(h = head);
-        serve(h)
+        serve(h, AGAIN)
     :: atomic { !ANY_PASSING -> t = 0; break }
     OR_DIE
     od
@@ -207,6 +209,15 @@ inline free_slot()
 #define ANY_IN_WINDOW (IN_WINDOW(0) || IN_WINDOW(1) || IN_WINDOW(2))
 #else
 #define ANY_IN_WINDOW (IN_WINDOW(0) || IN_WINDOW(1))
+#endif
+
+#define ASLEEP(v, t) (wait[v] == 3 && ticket[v] == t)
+#if N > 2
+#define DIED_KICKING (kicking[0] && life[0] || kicking[1] && life[1] || kicking[2] && life[2])
+#define ASLEEP_AT(t) (ASLEEP(0, t) || ASLEEP(1, t) || ASLEEP(2, t))
+#else
+#define DIED_KICKING (kicking[0] && life[0] || kicking[1] && life[1])
+#define ASLEEP_AT(t) (ASLEEP(0, t) || ASLEEP(1, t))
 #endif
 
 #ifdef BREAK_D3_GUARD
@@ -240,7 +251,7 @@ inline look_after_head()
     fi;
     t = 0;
     STEP(h = head);
-    serve(h)
+    serve(h, AGAIN)
 }
 
 proctype recoverer(byte me)
@@ -297,6 +308,13 @@ end:
         fi;
         t = 0; h = 0; d = 0; bound = 0; claimed = 0; claims = 0; was_held = 0; was_ticket = 0;
         guard = 0
+#if AHEAD
+    /* The watchdog, after the death of one that had marked `kicked` and not yet bumped seq. */
+    :: atomic { guard == 0 && DIED_KICKING && ASLEEP_AT(head) -> guard = 1; h = head };
+        serve(h, AGAIN);
+        h = 0;
+        guard = 0
+#endif
 #if LOOKS
     :: atomic { UNGUARDED && looks < LOOKS && head < tail -> looks++; guard = 1 };
         look_after_head();
