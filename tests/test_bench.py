@@ -345,7 +345,7 @@ def test_what_may_have_spoilt_a_run_is_said(tmp_path: Path) -> None:
         "filelock": {"unavailable": "it is not installed"},
     }
     said = "\n".join(warnings.after(run_of))
-    for part in ("8:S (0.5)", "pylocks did not exclude: 3", "2 of 9", "no filelock: it is not installed"):
+    for part in ("8:S (0.5)", "pylocks did not exclude: 3", "2 of 9", "no filelock in overcommit: it is not"):
         assert part in said
     assert "empty" not in said
 
@@ -466,6 +466,24 @@ def test_the_figures_stand_together_in_every_row(saved: Path) -> None:
     (table,) = report.tables(told)
     assert table.header[1:9] == ("acq/s", "Jain", "p50", "p99", "p99.9", "max", "CPUs", "switches")
     assert all(all(row[:9]) for row in table.rows) and len(table.rows) == 3
+
+
+def test_what_pylocks_counted_is_shown() -> None:
+    """Only events that somebody had."""
+    counted = [sample(events={"kicks": 1.0, "parks": 0.0})]
+    run_of = result({"8": {"pylocks:counted": counted, "sem_t": [sample()]}}, "parked")
+    *_, events = report.tables({**run_of, "options": {"against": None}})
+    assert (events.header, events.rows) == (("", "kicks"), (("8 pylocks:counted", "1"),))
+
+
+def test_bars_are_shown_with_what_became_of_them() -> None:
+    """Met, missed, and those that could not be judged."""
+    cell = {"pylocks": [sample(rate=2.0, jain=0.5)], "ticket_yield": [sample(rate=1.0)]}
+    verdicts = [asdict(verdict) for verdict in bars.judge(result({"8:S": cell}))]
+    shown = {row[0]: (row[1], row[3], row[4]) for row in report.bars(verdicts).rows}
+    assert shown["overcommit 8:S pylocks: rate / ticket_yield"] == ("2", "≥ 1", "met")
+    assert shown["overcommit 8:S pylocks: jain"] == ("0.5", "≥ 0.99", "MISSED")
+    assert shown["overcommit 8:S pylocks: rate / the best peer"] == ("", "≥ 0.95", "not measured")
 
 
 def test_tables_are_plain_without_rich(saved: Path) -> None:

@@ -163,15 +163,26 @@ def _twins(where: str, samples: Samples, other: str) -> Iterator[Table]:
 
 
 def _events(name: str, cells: Mapping[str, Samples]) -> Iterator[Table]:
-    """What pylocks counted, where it did."""
+    """What pylocks counted, where it did: events that nobody had are left out."""
+    counted = {
+        f"{cell} {subject}": mine
+        for cell, samples in cells.items()
+        for subject, mine in samples.items()
+        if any(any(sample["events"].values()) for sample in mine)
+    }
+    kinds = list(
+        dict.fromkeys(
+            kind
+            for mine in counted.values()
+            for sample in mine
+            for kind, count in sample["events"].items()
+            if count
+        )
+    )
     rows = []
-    kinds: list[str] = []
-    for cell, samples in cells.items():
-        for subject, mine in samples.items():
-            if any(any(sample["events"].values()) for sample in mine):
-                kinds = kinds or list(mine[0]["events"])
-                found = (typical(mine, f"events.{kind}") for kind in kinds)
-                rows.append((f"{cell} {subject}", *(f"{x.median:.3g}" if x else "–" for x in found)))
+    for row, mine in counted.items():
+        found = (typical(mine, f"events.{kind}") for kind in kinds)
+        rows.append((row, *("–" if middle is None else f"{middle.median:.3g}" for middle in found)))
     if rows:
         yield Table(f"{name}: events for each acquisition", ("", *kinds), tuple(rows))
 
@@ -188,7 +199,7 @@ def bars(verdicts: Sequence[Mapping[str, Any]]) -> Table:
         write = units.duration if bar["measure"] == "max" and not ratios else lambda value: f"{value:.3g}"
         what = bar["measure"]
         if ratios:
-            peer = verdict["peer"] or " | ".join(bar["against"])
+            peer = verdict["peer"] or (bar["against"][0] if len(bar["against"]) == 1 else "the best peer")
             cell = f" at {bar['against_cell']}" if bar["against_cell"] else ""
             what += f" / {peer}{cell}"
         said = {True: "met", False: "MISSED", None: "not measured"}[verdict["met"]]
@@ -237,7 +248,7 @@ def _rich(lines: Sequence[str], shown: Sequence[Table], notes: Sequence[str], to
             box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False, title_justify="left"
         )
         for number, title in enumerate(table.header):
-            drawn.add_column(title, justify="right" if number else "left")
+            drawn.add_column(title, justify="right" if number else "left", no_wrap=True)
         styles = table.styles or ("",) * len(table.rows)
         for row, style in zip(table.rows, styles, strict=True):
             drawn.add_row(*row, style=style)

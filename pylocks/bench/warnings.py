@@ -39,6 +39,7 @@ def after(result: Mapping[str, Any]) -> list[str]:
     said = []
     crowded: list[str] = []
     broken: dict[str, int] = {}
+    missing: dict[tuple[str, str], list[str]] = {}
     for name, scenario in result["scenarios"].items():
         for cell, subjects in scenario["cells"].items():
             others = typical([sample for samples in subjects.values() for sample in samples], "others")
@@ -49,12 +50,13 @@ def after(result: Mapping[str, Any]) -> list[str]:
                     broken[f"{name} {cell} {subject}"] = sum(sample["violations"] for sample in samples)
         for subject, facts in scenario["facts"].items():
             if "unavailable" in facts:
-                said.append(f"{name}: no {subject}: {facts['unavailable']}")
+                missing.setdefault((subject, facts["unavailable"]), []).append(name)
             elif "unpatched" not in subject and facts.get("patched", 0) < facts.get("sites", 0):
                 said.append(
                     f"{name}: {subject}: {facts['patched']} of {facts['sites']} patch sites are patched; "
                     "the others are indirect calls"
                 )
+    said += [f"no {subject} in {', '.join(where)}: {why}" for (subject, why), where in missing.items()]
     if crowded:
         said.append(f"other programs used CPU time meanwhile (CPUs in brackets): {', '.join(crowded)}")
     said += [f"{where} did not exclude: {count} violations" for where, count in broken.items()]
