@@ -117,6 +117,7 @@ static void leave_queue(struct plk_wait *w)
     PyErr_Fetch(&type, &value, &traceback);
     w->deadline = 0;
     w->pause = PLK_FOREVER;
+    w->calls_back = 0;
     Py_BEGIN_ALLOW_THREADS
     do
         rc = plk_wait_turn(w);
@@ -165,6 +166,11 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
 {
     int main_thread = is_main_thread(), rc;
 
+    /* A sibling thread may be the holder, and needs the GIL; but then this does nothing.  Else
+     * who drops it may have to wait for a busy sibling's switch interval with the turn come. */
+    if (plk_wait_briefly(w))
+        return 1;
+    w->calls_back = w->gate != NULL;
     for (;;) {
         w->pause = next_pause(main_thread);
         Py_BEGIN_ALLOW_THREADS
@@ -172,6 +178,11 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
         Py_END_ALLOW_THREADS
         if (rc == 0)
             return 1;
+        if (rc == -EAGAIN) { /* the GIL is back, and the turn about to come */
+            if (plk_wait_briefly(w))
+                return 1;
+            continue;
+        }
         if (rc == -ETIMEDOUT)
             return 0;
         if (rc != -EINTR) {

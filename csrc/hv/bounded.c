@@ -34,6 +34,9 @@
 /* So many times PLK_BOUND_NS may one stay among the active: sleepers gather on one CPU, where
  * they come and go, and the active one on another would never be asked to. */
 #define PLK_STAY 6u
+/* So late in promoting, a holder was long inside, perhaps for want of a CPU or of an interpreter's
+ * lock: nobody need go who would then have to come back. */
+#define PLK_SLOW 4u
 /* Acquisitions that tell which CPUs are used. */
 #define PLK_WINDOW 8u
 /* An armed sleeper whose time has come may wait for a CPU, too. */
@@ -41,9 +44,6 @@
 /* Where there was room, a promotion that has not come through after so many times PLK_BOUND_NS
  * gets some after all. */
 #define PLK_PATIENCE 5u
-/* For plk_gate.due: let the one who was promoted find a CPU; enough have made room for it. */
-#define PLK_DUE_NONE UINT16_MAX
-#define PLK_DUE_DONE (UINT16_MAX - 1)
 
 enum plk_idle { PLK_IDLE_NONE, PLK_IDLE_HOME, PLK_IDLE_OTHER };
 
@@ -186,7 +186,7 @@ void plk_queue_call(struct plk_lock *lock, struct plk_seat *seat)
     is_seen = armed + PLK_GRACE_NS >= now;
     home = plk_home(lock, head);
     idle = plk_cpu_idle(lock, gate, home);
-    if (idle == PLK_IDLE_HOME)
+    if (idle == PLK_IDLE_HOME || age >= PLK_SLOW * PLK_BOUND_NS)
         plk_promote(lock, seat, head, now, PLK_DUE_NONE);
     else if (!is_seen || age >= PLK_BOUND_NS || (idle == PLK_IDLE_OTHER && age >= PLK_LATE_NS))
         plk_swap(lock, seat, head, now, cpu, home, is_seen);

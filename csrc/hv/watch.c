@@ -124,6 +124,16 @@ static int plk_holder_lives(struct plk_segment *s, const struct plk_cell *cell, 
            plk_life_of(plk_vcpu_at(s, index)) == PLK_LIFE_ALIVE;
 }
 
+int plk_held_elsewhere(const struct plk_lock *lock, const struct plk_seat *seat)
+{
+    struct plk_segment *s = plk_segment_of(lock->domain);
+    uint64_t owner = PLK_LOAD_ACQUIRE(&lock->cell->owner);
+    uint32_t index = PLK_OWNER_VCPU(owner);
+
+    return index < plk_slots(s) && PLK_LOAD(&plk_vcpu_at(s, index)->pid) != PLK_LOAD(&seat->vcpu->pid) &&
+           plk_holder_lives(s, lock->cell, PLK_LOAD_ACQUIRE(&lock->cell->head));
+}
+
 void plk_watch(struct plk_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);

@@ -10,4 +10,7 @@
  * most, whoever calls. */
 void plk_watch(struct plk_wait *w);
 
+/* For plk_api. */
+int plk_held_elsewhere(const struct plk_lock *lock, const struct plk_seat *seat);
+
 #endif

@@ -62,6 +62,9 @@ enum plk_stage {
     PLK_STAGE_QUEUE,    /* has a ticket of the queue */
     PLK_STAGE_STANDBY,  /* holds the queue */
 };
+/* For plk_gate.due: let the one who was promoted find a CPU; nobody need make room for it. */
+#define PLK_DUE_NONE UINT16_MAX
+#define PLK_DUE_DONE (UINT16_MAX - 1)
 #define PLK_QUEUES(w) ((w)->gate != NULL && (w)->stage >= PLK_STAGE_QUEUE)
 
 PLK_INLINE struct plk_gate *plk_gate_of(struct plk_cell *gate)
@@ -195,6 +198,11 @@ PLK_COLD static int plk_stand_by(struct plk_wait *w)
     uint64_t now;
 
     for (;;) {
+        if (w->calls_back && (api->queue_called(w) || api->queue_promoted(w))) {
+            w->calls_back = 0;
+            PLK_STORE(&plk_gate_of(w->gate->cell)->due, PLK_DUE_DONE); /* not for a CPU does it wait */
+            return -EAGAIN;
+        }
         if (plk_take_free(w->gate, w->seat) == 0)
             return 0;
         if (api->queue_promoted(w)) {
@@ -213,6 +221,29 @@ PLK_COLD static int plk_stand_by(struct plk_wait *w)
     }
 }
 
+/* Without a ticket.  1: entered. */
+PLK_COLD static int plk_try_at_gate(struct plk_wait *w)
+{
+    struct plk_vcpu *me = w->seat->vcpu;
+    int entered;
+
+    PLK_SITE_FRAME();
+    w->rounds = 1; /* not again */
+    if (plk_glance_at_gate(w)) {
+        PLK_EVENT(me, waits);
+        PLK_EVENT(me, spin_grants);
+        return 1;
+    }
+    plk_wait_begins(w);
+    entered = plk_spin_at_gate(w);
+    if (entered) {
+        PLK_EVENT(me, spin_grants);
+        PLK_STORE(&me->wait_since, 0);
+    } else if (w->stage == PLK_STAGE_SHORT)
+        entered = plk_come_to_gate(w);
+    return entered;
+}
+
 /* plk_wait_turn for a bounded lock. */
 PLK_COLD static int plk_wait_gate(struct plk_wait *w)
 {
@@ -223,21 +254,10 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
     if (w->stage == PLK_STAGE_COMES) {
         if (PLK_LOAD(&w->gate->cell->owner) == PLK_OWNER(PLK_LOAD(&w->gate->cell->head), w->seat->tag))
             return -EDEADLK;
-        if (plk_glance_at_gate(w)) {
-            PLK_EVENT(w->seat->vcpu, waits);
-            PLK_EVENT(w->seat->vcpu, spin_grants);
+        if (w->rounds == 0 && plk_try_at_gate(w))
             return 0;
-        }
-        plk_wait_begins(w);
-        if (plk_spin_at_gate(w)) {
-            PLK_EVENT(w->seat->vcpu, spin_grants);
-            PLK_STORE(&w->seat->vcpu->wait_since, 0);
-            return 0;
-        }
         if (w->stage == PLK_STAGE_COMES)
             plk_join_queue(w);
-        else if (plk_come_to_gate(w))
-            return 0;
     }
     if (w->stage == PLK_STAGE_SHORT)
         return plk_wait_ticket(w);
@@ -250,7 +270,7 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
         rc = plk_stand_by(w);
     if (rc == 1)
         rc = plk_wait_ticket(w);
-    if (rc == -EINTR)
+    if (rc == -EINTR || rc == -EAGAIN)
         return rc;
     api->queue_pass(w, rc != 0);
     PLK_STORE(&w->seat->vcpu->wait_since, 0);
@@ -263,11 +283,37 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
  *              anew and call again, or call again with a deadline that has passed
  *  -ETIMEDOUT  w->deadline has come and the ticket is abandoned
  *  -EDEADLK    this thread would wait for itself; the ticket is abandoned
+ *  -EAGAIN     only if w->calls_back, and once: make ready, and call again; then the wait
+ *              takes no longer than it takes the holder to leave
  * While no tombstone is free a ticket can't be abandoned: the timeout comes
  * late then, and the attempt is repeated every PLK_LEAVE_RETRY ns. */
 PLK_INLINE int plk_wait_turn(struct plk_wait *w)
 {
     return w->gate != NULL ? plk_wait_gate(w) : plk_wait_ticket(w);
+}
+
+/* As much of plk_wait_turn as one may do who keeps something to himself that others of his
+ * process need, as Python's global interpreter lock: spin, if the holder is of another process.
+ * 1: entered. */
+PLK_COLD static int plk_wait_briefly(struct plk_wait *w)
+{
+    const struct plk_api *api = plk_module_self.api;
+
+    if (w->gate == NULL)
+        return plk_spin_first(w);
+    if (w->stage == PLK_STAGE_COMES)
+        return w->rounds == 0 && api->held_elsewhere(w->gate, w->seat) && plk_try_at_gate(w);
+    if (w->stage != PLK_STAGE_STANDBY)
+        return 0;
+    if (plk_take_free(w->gate, w->seat) != 0) {
+        if (!api->held_elsewhere(w->gate, w->seat))
+            return 0;
+        w->stage = PLK_STAGE_GATE;
+        if (!plk_come_to_gate(w) && !plk_spin_first(w))
+            return 0;
+    }
+    api->queue_pass(w, 0);
+    return 1;
 }
 
 #endif

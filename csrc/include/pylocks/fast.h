@@ -67,6 +67,7 @@ struct plk_wait {
     struct plk_lock *gate; /* the bounded lock it wants; NULL: what it wants is `lock` */
     struct plk_lock queue; /* of that */
     uint32_t stage;        /* enum plk_stage of bounded.h */
+    uint32_t calls_back;   /* 1: return -EAGAIN, once, before it comes to the gate (plk_wait_turn) */
 };
 
 /* The lock that is wanted. */

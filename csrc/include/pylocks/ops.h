@@ -132,9 +132,13 @@ struct plk_api {
      * meanwhile, where the ticket is the parent's and w must be taken anew. */
     int (*nest)(struct plk_wait *w);
     int (*unnest)(struct plk_wait *w);
+    /* The lock is held by a living thread of another process. */
+    int (*held_elsewhere)(const struct plk_lock *lock, const struct plk_seat *seat);
     /* The queue of a bounded lock (bounded.h). */
     /* Others are to look at the queue when they leave the gate. */
     void (*queue_shown)(struct plk_lock *gate);
+    /* Has the holder of the queue, w, been promoted, or does the gate stand open? */
+    int (*queue_called)(const struct plk_wait *w);
     /* Has the holder of the queue, w, been promoted?  Or is it time it was: then it is. */
     int (*queue_promoted)(struct plk_wait *w);
     /* Sleep as the holder of the queue until that, or until the gate stands open. */

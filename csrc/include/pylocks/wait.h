@@ -60,6 +60,26 @@ PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
     return PLK_LOAD(&w->lock->cell->owner) == PLK_OWNER(head, w->seat->tag);
 }
 
+/* The first spin of a wait, and that only: 1: entered.  For a caller that keeps something to
+ * itself meanwhile, which the holder needs if it is of the same process: then, none. */
+PLK_COLD static int plk_spin_first(struct plk_wait *w)
+{
+    const struct plk_domain *domain = w->lock->domain;
+    uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head);
+
+    PLK_SITE_FRAME();
+    if (w->rounds != 0 || domain->spin_turns == 0 || w->ticket - head > domain->spin_near ||
+        !plk_module_self.api->held_elsewhere(w->lock, w->seat) || PLK_VCPU_PREEMPTED(w, head))
+        return 0;
+    if (w->gate == NULL)
+        plk_wait_begins(w);
+    w->rounds = 1; /* not again */
+    if (!plk_spin(w, domain->spin_turns))
+        return 0;
+    PLK_EVENT(w->seat->vcpu, spin_grants);
+    return plk_granted(w) == 0;
+}
+
 /* Wait until w's ticket is served; what it returns stands at plk_wait_turn (bounded.h). */
 PLK_COLD static int plk_wait_ticket(struct plk_wait *w)
 {
