@@ -1,4 +1,4 @@
-"""What is chosen without being asked for, in real environments: all CPUs, one, a control group's quota, a crowd."""
+"""What is chosen without being asked for: with all CPUs, with one, under a quota, in a crowd."""
 
 from __future__ import annotations
 
