@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pylocks import machine, monitor
 from pylocks._core import ffi, lib
 from pylocks.errors import ProtocolMismatchError, UnknownOpError
+from pylocks.spin import Spin, spin_for
 
 if TYPE_CHECKING:
     from pylocks._core import CData
@@ -34,13 +35,6 @@ BARRIER_NAMES = {number: name for name, number in BARRIERS.items()}
 if lib.plk_core_register() != 0:  # the core's own sites come first in the table
     raise MemoryError("pylocks: no memory to register the core's patch sites")
 
-# Spinning is worth about the cost of a wake, which a hypervisor multiplies.
-SPIN_NS_VIRTUAL = 50_000
-SPIN_NS_METAL = 10_000
-CROWD_PER_CPU = 8
-"""Of so many waiters for each CPU, giving way to each other is still cheaper than sleep."""
-AHEAD = 1
-"""Of a longer queue, so many next in line are awake: the cheapest wake is to be had before the turn comes."""
 # A native waiter never stops; this is how often it looks for abandoned tickets.
 SPIN_TURNS_NATIVE = 4096
 
@@ -79,22 +73,6 @@ class Op:
     kind: str
     """"nop", "inline" or "call" if patched; "indirect" or "compiled" if not."""
     reason: str
-
-
-@dataclass(frozen=True)
-class Spin:
-    """How long a waiter spins before it calls lock_spinning."""
-
-    ns: int
-    near: int
-    """Spin only behind at most so many tickets."""
-    reason: str
-    crowd: int
-    """While no more than so many are in a queue, they give way to each other instead of sleeping."""
-    ahead: int
-    """In a longer queue so many, the next in line, are awake."""
-    cpus: int
-    """So many can run at a time."""
 
 
 @dataclass(frozen=True)
@@ -215,26 +193,6 @@ def _agree(asked: Mapping[str, Choice], protocol: str) -> None:
             )
 
 
-def _spin(facts: machine.Machine) -> Spin:
-    near = max(1, int(facts.parallel) - 1)
-    cpus = max(1, int(facts.parallel))
-    crowd = CROWD_PER_CPU * cpus
-    if facts.cpus == 1:
-        reason = "one CPU in the affinity mask: the holder can't run while a waiter spins"
-        return Spin(0, 0, reason, crowd, AHEAD, cpus)
-    if facts.parallel < 2:
-        reason = f"CPU quota of {facts.parallel:g}: spinning would use up the holder's time"
-        return Spin(0, 0, reason, 0, AHEAD, cpus)
-    if facts.quota is not None and facts.quota < facts.cpus:
-        reason = f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little"
-        return Spin(SPIN_NS_METAL, near, reason, 0, AHEAD, cpus)
-    if facts.hypervisor:
-        return Spin(
-            SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear", crowd, AHEAD, cpus
-        )
-    return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap", crowd, AHEAD, cpus)
-
-
 def decide(
     asked: Mapping[str, Choice],
     protocol: str,
@@ -250,7 +208,7 @@ def decide(
     """
     _agree(asked, protocol)
     native = protocol == "native"
-    spin = _spin(facts)
+    spin = spin_for(facts)
     automatic = {
         "cpu_relax": ("pause", "the processor's spin hint"),
         "unlock_barrier": ("off", "native: nobody sleeps") if native else _barrier(facts, domain, patch),

@@ -167,6 +167,8 @@ def below_the_stack_pointer(elf: Elf, function: Symbol) -> list[str]:
                 depth += 8
             elif i.mnemonic == "sub" and i.op_str.startswith("rsp, ") and has_frame:
                 depth += i.operands[1].imm
+            elif i.mnemonic == "add" and i.op_str.startswith("rsp, ") and has_frame:
+                depth += max(0, -i.operands[1].imm)  # 128 bytes are one byte shorter this way
             for operand in i.operands:
                 if operand.type != capstone.x86.X86_OP_MEM or operand.mem.disp >= 0:
                     continue

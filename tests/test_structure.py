@@ -284,6 +284,7 @@ ORDER = (
     "errors",
     "views",
     "machine",
+    "spin",
     "btf",
     "monitor",
     "ops",

@@ -36,7 +36,7 @@ static PyObject *shop_bind(PyObject *self, PyObject *args)
     if (used == SHOP_LOCKS)
         return PyErr_Format(PyExc_RuntimeError, "no more than %d handles", SHOP_LOCKS);
 #ifdef SHOP_HANDMADE
-    locks[used] = (struct plk_lock){NULL, (struct plk_domain *)(uintptr_t)address, index + 1ull};
+    locks[used] = (struct plk_lock){.domain = (struct plk_domain *)(uintptr_t)address, .id = index + 1ull};
     rc = 0;
 #else
     rc = plk_lock_init(&locks[used], (struct plk_domain *)(uintptr_t)address, index);
