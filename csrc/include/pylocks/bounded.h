@@ -47,8 +47,11 @@
 #ifndef PYLOCKS_BOUNDED_H
 #define PYLOCKS_BOUNDED_H
 
+/* Tests, in which time is not to matter, set other ones. */
+#ifndef PLK_BOUND_NS
 #define PLK_BOUND_NS 200000u   /* between two promotions */
 #define PLK_ARMED_NS 1000000u  /* the gate stands open no longer while somebody waits */
+#endif
 #define PLK_SPINNER_OLD 4u     /* times 4 ms: such a spinner is gone */
 #define PLK_SPINNER_LOOKS 32u  /* turns between looks at the clock */
 
