@@ -65,7 +65,7 @@ BOUNDED = [
 
 
 @pytest.mark.parametrize("check", [name for name, check in CHECKS.items() if check.bounded])
-@pytest.mark.parametrize("theatre", map(group, BOUNDED), indirect=True)
+@pytest.mark.parametrize("theatre", [group(setting) for setting in BOUNDED], indirect=True)
 def test_contract_of_a_bounded_lock(theatre: Theatre, check: str) -> None:
     wrong = theatre.play(check)
     assert wrong is None, wrong

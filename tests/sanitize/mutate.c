@@ -166,13 +166,13 @@ static const struct field cell_fields[] = {
     FIELD(plk_cell, tail, a_ticket), FIELD(plk_cell, head, a_ticket), FIELD(plk_cell, owner, an_owner),
     FIELD(plk_cell, slow, a_small_number), FIELD(plk_cell, flags, a_flag),
 };
-/* Behind a gate; behind any other cell nobody reads there. */
+/* Behind the queue of a gate; behind any other cell nobody reads there. */
 #define GATE(member, special) \
-    {#member, sizeof(struct plk_cell) + offsetof(struct plk_gate, member), \
+    {#member, PLK_LINE + sizeof(struct plk_cell) + offsetof(struct plk_gate, member), \
      sizeof(((struct plk_gate *)0)->member), special}
 static const struct field gate_fields[] = {
     GATE(spinner, a_mark), GATE(promoted, a_promotion), GATE(promoted_ns, a_time), GATE(armed_ns, a_time),
-    GATE(seen, NULL), GATE(due, a_small_number), GATE(crowded, a_small_number),
+    GATE(window, a_small_number), GATE(seen, NULL), GATE(due, a_small_number),
 };
 static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, pending, an_id), FIELD(plk_vcpu, ticket, a_pending_ticket),
@@ -268,7 +268,7 @@ static void mutate_cell(void)
 {
     uint64_t index = some_cell(), at = world.geometry.off_cells + index * world.geometry.stride;
 
-    if (world.geometry.stride == PLK_LINE && one_in(3))
+    if (world.geometry.stride == PLK_LINE && index + 1 < world.geometry.cells && one_in(3))
         mutate_one_of(at, gate_fields, FIELDS(gate_fields), index);
     else
         mutate_one_of(at, cell_fields, FIELDS(cell_fields), index);

@@ -152,7 +152,13 @@ static int nest(uint32_t lock, uint32_t other)
 int queue_and_leave(uint32_t lock)
 {
     struct plk_wait w;
-    int rc = plk_take(&locks[lock], &w);
+    int rc;
+
+    if (locks[lock].policy == PLK_BOUNDED) {
+        rc = plk_acquire_until(&locks[lock], 0);
+        return rc == -ETIMEDOUT ? 0 : -EPROTO;
+    }
+    rc = plk_take(&locks[lock], &w);
 
     if (rc == 1)
         rc = plk_module_self.api->leave(&w);
@@ -266,12 +272,35 @@ int answered(int who)
 
 struct plk_vcpu *vcpu_of(int who) { return plk_vcpu_at(segment, stage->parties[who].slot); }
 
+/* First in the queue of L, and without a ticket of the gate. */
+static int stands_by(int who, const struct plk_vcpu *v)
+{
+    const struct plk_cell *queue = plk_queue_cell(locks[L].cell);
+    uint64_t head = PLK_LOAD_ACQUIRE(&queue->head);
+
+    return config.policy == PLK_BOUNDED && v != NULL && PLK_LOAD(&v->pending) == 0 &&
+           PLK_LOAD(&queue->owner) == PLK_OWNER(head, stage->parties[who].slot + 1) &&
+           PLK_LOAD(&queue->tail) != head && PLK_LOAD(&v->channel) != 0;
+}
+
+static int waits_in_queue(const struct plk_vcpu *v)
+{
+    uint64_t ticket = PLK_LOAD_ACQUIRE(&v->ticket);
+
+    return ticket != PLK_NO_TICKET && PLK_LOAD(&v->wait_since) != 0 &&
+           ticket != PLK_LOAD_ACQUIRE(&plk_queue_cell(locks[L].cell)->head);
+}
+
 int waits(int who)
 {
     const struct plk_vcpu *v = vcpu_of(who);
     uint64_t pending = v != NULL ? PLK_LOAD_ACQUIRE(&v->pending) : 0, ticket;
     uint32_t i;
 
+    if (stands_by(who, v))
+        return 1;
+    if (config.policy == PLK_BOUNDED && pending == locks[L].id + 1)
+        return waits_in_queue(v);
     for (i = 0; i < LOCKS; i++) {
         if (pending != locks[i].id)
             continue;

@@ -123,6 +123,23 @@ static int corpse_waits(void)
     return await_waiting(CORPSE);
 }
 
+static int get_on(int who)
+{
+    int rc = await(who);
+
+    doing[who] = IDLE;
+    return rc != 0 ? rc : stage->parties[who].rc < 0 ? stage->parties[who].rc : 0;
+}
+
+/* As an unlocker does who is killed before the kick. */
+static void promote(void)
+{
+    struct plk_gate *gate = plk_gate_of(locks[L].cell);
+
+    PLK_STORE(&gate->promoted_ns, LONG_AGO(plk_now()));
+    PLK_STORE_RELEASE(&gate->promoted, (uint32_t)PLK_LOAD(&plk_queue_cell(locks[L].cell)->head) + 1);
+}
+
 static int perform(enum act act)
 {
     switch (act) {
@@ -149,6 +166,13 @@ static int perform(enum act act)
     case CORPSE_GUARDS: return corpse(DO_GUARD);
     case CORPSE_DIES: bury_corpse(); return 0;
     case CORPSE_COMES: return corpse(DO_NOTHING);
+    case TIME_COMES: PLK_STORE(&plk_gate_of(locks[L].cell)->promoted_ns, LONG_AGO(plk_now())); return 0;
+    case SPINNER_CALLS: PLK_STORE(&plk_gate_of(locks[L].cell)->spinner, PLK_SPINNER(plk_now()) | 1); return 0;
+    case SPINNER_DIED: PLK_STORE(&plk_gate_of(locks[L].cell)->spinner, PLK_SPINNER(0)); return 0;
+    case IS_PROMOTED: promote(); return 0;
+    case B_GETS_ON: return get_on(B);
+    case A_PASSES: return do_now(A, DO_ENTER, L);
+    case C_PASSES: return do_now(C, DO_ENTER, L);
     case END: return 0;
     }
     return -EINVAL;

@@ -15,6 +15,7 @@
 #include "hv/directory.h"
 #include "hv/park.h"
 #include "hv/vcpu.h"
+#include "hv/view.h"
 #include "patch/calibrate.h"
 #include "patch/patch.h"
 
@@ -22,6 +23,7 @@
 #define CHANNELS 4u  /* few, so that tickets share them */
 #define SPIN_TURNS 3u
 #define SPIN_NEAR 8u
+#define CPUS 64u /* enough for everybody who is awake */
 #define NEVER_NS 3600000000000u /* longer than any patience */
 
 struct stage *stage;
@@ -101,7 +103,7 @@ int setup_ops(void)
 
 int setup_domain(void)
 {
-    struct plk_format format = {.vcpus = VCPUS, .cells = LOCKS, .stride = PLK_LINE,
+    struct plk_format format = {.vcpus = VCPUS, .cells = LOCKS + 1, .stride = PLK_LINE,
                                 .channels = CHANNELS, .tombs = PLK_TOMB_WINDOW, .entries = 1,
                                 .protocol = config.native ? PLK_NATIVE : PLK_ENLIGHTENED,
                                 .barrier = config.barrier};
@@ -116,13 +118,15 @@ int setup_domain(void)
     if (rc == 0)
         rc = plk_attach(fd, &segment, &found);
     for (i = 0; rc == 0 && i < LOCKS; i++) {
-        int64_t index = plk_cell_new(segment);
+        int64_t index = plk_cell_new(segment, i == L ? config.policy : PLK_FIFO);
 
         rc = index < 0 ? (int)index : plk_lock_init(&locks[i], &segment->face, (uint32_t)index);
     }
     if (rc == 0) {
         segment->face.spin_turns = SPIN_TURNS;
         segment->face.spin_near = SPIN_NEAR;
+        plk_segment_learn(segment, config.policy == PLK_BOUNDED, 1); /* one look at the clock, then the queue */
+        plk_segment_crowd(segment, 0, 0, CPUS);
     }
     return rc;
 }

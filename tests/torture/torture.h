@@ -98,12 +98,17 @@ struct config {
     enum breakage breakage;
     double patience;  /* s without progress until the crew counts as stuck */
     int cpu;          /* for the tracer and its victims; -1: any */
+    uint32_t policy;  /* enum plk_policy: of lock L in the present domain */
 };
 
 extern struct stage *stage;
 extern struct plk_segment *segment;
 extern struct plk_lock locks[LOCKS]; /* of this process; inherited by those it forks */
 extern struct config config;
+
+/* Of a bounded lock: time passes only when a script says so.  Else a waiter would go on to
+ * the gate by itself, and nobody ever be found in the queue. */
+#define LONG_AGO(now) ((now) - 2 * (uint64_t)PLK_BOUND_NS)
 
 /* setup.c */
 int setup_ops(void);       /* once: choose and patch, as the configuration says */
@@ -122,7 +127,7 @@ void leaving(uint32_t lock);
 extern uint64_t crew_watchdog_ns; /* for orders given from now on */
 void give(int who, enum command command, uint32_t lock);
 int answered(int who);
-int waits(int who); /* it is queued for a ticket that is not served */
+int waits(int who); /* it is queued for a ticket that is not served, or first in the queue of L */
 struct plk_vcpu *vcpu_of(int who);
 int await(int who); /* 0; -ETIMEDOUT after config.patience */
 int await_waiting(int who);

@@ -68,7 +68,8 @@ static int moment_has_come(enum moment moment, uint32_t nth)
     case ASLEEP:
         return victim.asleep || (waiting && !config.sleeps && nth > EXECUTIONS);
     case SPINNING:
-        return waiting && nth == 2;
+        return nth == 2 && (config.policy == PLK_BOUNDED ? PLK_LOAD(&plk_gate_of(locks[L].cell)->spinner) >
+                            PLK_SPINNER(0) + 2 * PLK_SPINNER_OLD : waiting);
     case BURYING:
         return a_tomb_stands();
     case NEVER:

@@ -59,6 +59,13 @@ static void reset(const struct path *path)
         cell->head = cell->tail = (uint64_t)(path - paths) * 100 + i;
         cell->owner = 0;
     }
+    if (config.policy == PLK_BOUNDED) {
+        struct plk_cell *queue = plk_queue_cell(locks[L].cell);
+
+        queue->head = queue->tail = (uint64_t)(path - paths) * 100 + LOCKS;
+        queue->owner = 0;
+        *plk_gate_of(locks[L].cell) = (struct plk_gate){.promoted_ns = plk_now()};
+    }
 
     stage->entries = stage->faults = 0;
     stage->fault[0] = '\0';

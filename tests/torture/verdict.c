@@ -137,6 +137,12 @@ void judge_words(struct verdict *verdict)
         if (stage->inside[i] != NOBODY)
             blame(verdict, VIOLATED, "%s is still inside lock %u", name_of(stage->inside[i] - 1), i);
     }
+    if (config.policy == PLK_BOUNDED) {
+        const struct plk_cell *queue = plk_queue_cell(locks[L].cell);
+
+        if (PLK_LOAD(&queue->head) != PLK_LOAD(&queue->tail))
+            blame(verdict, VIOLATED, "nobody waits, and the queue's head is not its tail");
+    }
     judge_counts(verdict);
     judge_slots(verdict);
 }
@@ -153,6 +159,14 @@ void dump(FILE *out)
                 (unsigned long long)locks[i].id, (unsigned long long)c->head,
                 (unsigned long long)c->tail, (unsigned long long)(c->owner >> 16),
                 (int)PLK_OWNER_VCPU(c->owner), c->slow, c->flags);
+    }
+    if (config.policy == PLK_BOUNDED) {
+        const struct plk_cell *c = plk_queue_cell(locks[L].cell);
+        const struct plk_gate *g = plk_gate_of(locks[L].cell);
+
+        fprintf(out, "|queue: head %llu tail %llu owner (%llu, slot %d); promoted %u spinner %#x armed %llu\n",
+                (unsigned long long)c->head, (unsigned long long)c->tail, (unsigned long long)(c->owner >> 16),
+                (int)PLK_OWNER_VCPU(c->owner), g->promoted, g->spinner, (unsigned long long)g->armed_ns);
     }
     for (i = 0; i < h->vcpus_next && i < segment->geometry.vcpus; i++) {
         const struct plk_vcpu *v = plk_vcpu_at(segment, i);

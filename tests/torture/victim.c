@@ -278,6 +278,13 @@ struct plk_vcpu *victim_vcpu(void)
     return NULL;
 }
 
+/* It died on its way into a lock, and held another one, so nobody can tell whether it
+ * was inside: then it counts as if it were (hv/recovery.c). */
+static int in_doubt(const struct plk_vcpu *v)
+{
+    return PLK_LOAD(&v->ticket) == PLK_NO_TICKET && PLK_LOAD(&v->held) > PLK_LOAD(&v->depth) + 1;
+}
+
 unsigned party_inside(int who, const struct plk_vcpu *v)
 {
     unsigned inside = 0;
@@ -288,7 +295,7 @@ unsigned party_inside(int who, const struct plk_vcpu *v)
         uint64_t head = PLK_LOAD(&cell->head);
 
         if (PLK_LOAD(&cell->owner) == PLK_OWNER(head, stage->parties[who].slot + 1) &&
-            head != PLK_LOAD(&cell->tail) && PLK_LOAD(&v->pending) != locks[lock].id)
+            head != PLK_LOAD(&cell->tail) && (PLK_LOAD(&v->pending) != locks[lock].id || in_doubt(v)))
             inside |= 1u << lock;
     }
     return inside;
