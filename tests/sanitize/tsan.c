@@ -160,7 +160,7 @@ static void look_around(struct dice *d)
     case 2: must(plk_name_find(segment, name, 1, 1, PLK_FIFO) >= 0, "no name can be added"); break;
     case 3: plk_name_at(segment, roll(d, 8), name, &length); break;
     case 4:
-        index = plk_cell_new(segment);
+        index = plk_cell_new(segment, roll(d, 2) != 0 ? PLK_BOUNDED : PLK_FIFO);
         if (index >= 0)
             must(plk_cell_free(segment, (uint32_t)index) == 0, "a fresh cell is not free");
         break;
@@ -239,7 +239,7 @@ static void set_up(const char *way)
     plk_segment_spin(segment, native ? 20 : 50, 2);
     plk_watchdog_set(1000000);
     for (i = 0; i < CELLS; i++) {
-        must(plk_cell_new(segment) == (int64_t)i, "no cell");
+        must(plk_cell_new(segment, PLK_FIFO) == (int64_t)i, "no cell");
         must(plk_cell_bind(&locks[i], &segment->face, i) == 0, "no lock");
     }
 }
