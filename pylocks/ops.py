@@ -216,9 +216,8 @@ def _agree(asked: Mapping[str, Choice], protocol: str) -> None:
 
 
 def _spin(facts: machine.Machine) -> Spin:
-    near = max(1, int(facts.parallel) - 1)
     cpus = max(1, int(facts.parallel))
-    crowd = CROWD_PER_CPU * cpus
+    near, crowd = max(1, cpus - 1), CROWD_PER_CPU * cpus
     if facts.cpus == 1:
         reason = "one CPU in the affinity mask: the holder can't run while a waiter spins"
         return Spin(0, 0, reason, crowd, AHEAD, cpus)
@@ -229,9 +228,8 @@ def _spin(facts: machine.Machine) -> Spin:
         reason = f"CPU quota of {facts.quota:g} for {facts.cpus} CPUs: spin little"
         return Spin(SPIN_NS_METAL, near, reason, 0, AHEAD, cpus)
     if facts.hypervisor:
-        return Spin(
-            SPIN_NS_VIRTUAL, near, "hypervisor: waking an idle virtual CPU is dear", crowd, AHEAD, cpus
-        )
+        reason = "hypervisor: waking an idle virtual CPU is dear"
+        return Spin(SPIN_NS_VIRTUAL, near, reason, crowd, AHEAD, cpus)
     return Spin(SPIN_NS_METAL, near, "no hypervisor: a wake is cheap", crowd, AHEAD, cpus)
 
 
