@@ -94,6 +94,9 @@ def name(fresh_name: Callable[[], str]) -> str:
     return fresh_name()
 
 
+POLICIES = ("fifo", "bounded")
+
+
 def segment_path(name: str) -> Path:
     """Where the segment of a domain lies."""
     return SHM / f"pylocks.{name}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import POLICIES
 from support import tasks
 from support.child import in_child
 from support.puppet import troupe
@@ -21,9 +22,9 @@ import pylocks
 from pylocks.locks import lock_at
 
 
-@pytest.fixture
-def lock(name: str) -> pylocks.TicketLock:
-    return pylocks.Domain(name).lock("orders")
+@pytest.fixture(params=POLICIES)
+def lock(name: str, request: pytest.FixtureRequest) -> pylocks.TicketLock:
+    return pylocks.TicketLock("orders", domain=pylocks.Domain(name), policy=request.param)
 
 
 @pytest.fixture

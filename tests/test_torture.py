@@ -32,8 +32,20 @@ PATHS = {
     "recover-granted", "recover-announced", "recover-drawn", "recover-kick", "recover-mark",
     "recover-passed", "recover-nested", "recover-guard", "arrive-behind-drawn", "recover-all", "consistent",
     "enroll", "enroll-again", "enroll-dirty", "enroll-guard", "enroll-after-holder", "enroll-after-drawn",
-    "enroll-after-waiter",    "close", "exit", "exit-holding",
+    "enroll-after-waiter", "close", "exit", "exit-holding",
 }  # fmt: skip
+BOUNDED = {
+    "barge", "barge-past", "bounded-unlock", "gate-spin", "standby", "queue", "promoted",
+    "self-promoted", "promote", "leave-it-to-sleeper", "gate-kick", "doubt", "doubt-dead",
+    "queue-timeout", "standby-timeout", "gate-timeout", "queue-resume", "gate-resume", "standby-nest",
+    "queue-recover-holder", "queue-recover-standby", "queue-recover-promoted", "queue-recover-queued",
+    "queue-recover-both",
+}  # fmt: skip
+"""Of a bounded lock: not natively, where there is none, nor with a rescue."""
+
+
+def paths_of(configuration: Configuration) -> set[str]:
+    return PATHS if configuration.slow == "native" or configuration.rescue else PATHS | BOUNDED
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +80,16 @@ def test_every_slow_path_is_tortured_patched_and_unpatched() -> None:
 def test_every_path_has_a_name_and_a_meaning(harness: Path) -> None:
     listed = subprocess.run([harness, "--list"], capture_output=True, text=True, check=True).stdout
     rows = [line.split("\t") for line in listed.splitlines()]
-    assert {name for name, _ in rows} == PATHS and len(rows) == len(PATHS)
+    assert {name for name, _ in rows} == PATHS | BOUNDED and len(rows) == len(PATHS) + len(BOUNDED)
     assert all(len(meaning) >= 10 for _, meaning in rows)
 
 
 @pytest.mark.parametrize("configuration", configurations(), ids=lambda one: one.name.replace(" ", "-"))
 def test_every_instruction_of_the_fast_path(harness: Path, configuration: Configuration) -> None:
-    result = run(configuration, paths=("lock", "unlock", "try"), harness=harness)
+    fast = ["lock", "unlock", "try", "barge", "bounded-unlock"]
+    result = run(configuration, paths=fast, harness=harness)
     fine(result)
-    assert [path.name for path in result.paths] == ["lock", "unlock", "try"]
+    assert [path.name for path in result.paths] == [p for p in fast if p in paths_of(configuration)]
     for path in result.paths:
         assert path.kills == path.points == path.instructions, "no loop, and nothing left out"
 
@@ -96,8 +109,9 @@ def sampled(name: str) -> Result:
 def test_a_sample_of_every_path(harness: Path, name: str) -> None:
     result = sampled(name)
     fine(result)
-    assert {path.name for path in result.paths} == PATHS
-    assert sum(path.kills for path in result.paths) >= 10 * len(PATHS)
+    paths = paths_of(result.configuration)
+    assert {path.name for path in result.paths} == paths
+    assert sum(path.kills for path in result.paths) >= 10 * len(paths)
 
 
 def test_waiting_and_recovery_kill_far_beyond_the_fast_path(harness: Path) -> None:
@@ -106,8 +120,11 @@ def test_waiting_and_recovery_kill_far_beyond_the_fast_path(harness: Path) -> No
     assert points["wait"] > 5 * points["lock"], "it parks and is woken"
     assert points["kick"] > points["unlock"] + 50, "it looks for the one to wake"
     assert points["pass"] > points["kick"]
-    for name in PATHS:
-        if name.startswith("recover-") and name != "recover-announced":
+    assert points["standby"] > points["wait"], "it spins, queues, sleeps and is promoted"
+    assert points["promote"] > points["bounded-unlock"] + 50, "it looks whom to promote"
+    assert points["gate-timeout"] > points["standby-timeout"], "it leaves the gate and the queue"
+    for name in PATHS | BOUNDED:
+        if name.startswith(("recover-", "queue-recover-")) and name != "recover-announced":
             assert points[name] > 500, name
     assert points["exit-holding"] < points["exit"], "who holds a lock leaves its slot to recovery"
 

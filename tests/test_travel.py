@@ -33,6 +33,10 @@ def _of_a_domain(name: str) -> pylocks.TicketLock:
     return pylocks.TicketLock(domain=pylocks.Domain())
 
 
+def _bounded(name: str) -> pylocks.TicketLock:
+    return pylocks.TicketLock(domain=pylocks.Domain(), policy="bounded")
+
+
 def _named(name: str) -> pylocks.TicketLock:
     return pylocks.Domain(name).lock("orders")
 
@@ -45,7 +49,7 @@ def _packed_element_of_a_named_array(name: str) -> pylocks.TicketLock:
     return pylocks.LockArray(100, name, packed=True)[42]
 
 
-MAKERS = (_anonymous, _of_a_domain, _named, _element, _packed_element_of_a_named_array)
+MAKERS = (_anonymous, _of_a_domain, _bounded, _named, _element, _packed_element_of_a_named_array)
 each_maker = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__.strip("_"))
 each_method = pytest.mark.parametrize("method", START_METHODS)
 

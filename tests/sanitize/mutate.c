@@ -184,8 +184,8 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, outer[0].ticket, a_pending_ticket), FIELD(plk_vcpu, outer[6].cell, an_id),
     FIELD(plk_vcpu, events[3], NULL),
     {"life word", offsetof(struct plk_vcpu, life) + PLK_LIFE_WORD, 4, a_life},
-    FIELD(plk_vcpu, pid, a_pid), FIELD(plk_vcpu, tid, a_pid), FIELD(plk_vcpu, pid_ns, NULL), FIELD(plk_vcpu, burying, NULL),
-    FIELD(plk_vcpu, shifts, NULL), MUTEX(plk_vcpu, life.mutex),
+    FIELD(plk_vcpu, pid, a_pid), FIELD(plk_vcpu, tid, a_pid), FIELD(plk_vcpu, pid_ns, NULL),
+    FIELD(plk_vcpu, burying, NULL), FIELD(plk_vcpu, shifts, NULL), MUTEX(plk_vcpu, life.mutex),
 };
 static const struct field entry_fields[] = {
     FIELD(plk_entry, state, a_small_number), FIELD(plk_entry, hash, NULL), FIELD(plk_entry, cell, NULL),

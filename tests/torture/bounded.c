@@ -8,6 +8,8 @@
 
 #include "hv/park.h"
 
+#define SURVIVOR_WATCHDOG_NS 1000000u /* it has no other clock, either */
+
 static struct plk_wait wait_of_victim;
 
 /* As plk_unlock does only now and then. */
@@ -68,6 +70,8 @@ void go_on_and_unlock(void)
 {
     int rc;
 
+    plk_watchdog_set(SURVIVOR_WATCHDOG_NS);
+    wait_of_victim.watch = 0;
     do
         rc = plk_wait_turn(&wait_of_victim);
     while (rc == -EINTR);

@@ -125,7 +125,8 @@ int setup_domain(void)
     if (rc == 0) {
         segment->face.spin_turns = SPIN_TURNS;
         segment->face.spin_near = SPIN_NEAR;
-        plk_segment_learn(segment, config.policy == PLK_BOUNDED, 1); /* one look at the clock, then the queue */
+        /* 1 ns: one look at the clock, and into the queue */
+        plk_segment_learn(segment, config.policy == PLK_BOUNDED, 1);
         plk_segment_crowd(segment, 0, 0, CPUS);
     }
     return rc;

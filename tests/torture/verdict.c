@@ -164,9 +164,11 @@ void dump(FILE *out)
         const struct plk_cell *c = plk_queue_cell(locks[L].cell);
         const struct plk_gate *g = plk_gate_of(locks[L].cell);
 
-        fprintf(out, "|queue: head %llu tail %llu owner (%llu, slot %d); promoted %u spinner %#x armed %llu\n",
-                (unsigned long long)c->head, (unsigned long long)c->tail, (unsigned long long)(c->owner >> 16),
-                (int)PLK_OWNER_VCPU(c->owner), g->promoted, g->spinner, (unsigned long long)g->armed_ns);
+        fprintf(out, "|queue: head %llu tail %llu owner (%llu, slot %d)\n", (unsigned long long)c->head,
+                (unsigned long long)c->tail, (unsigned long long)(c->owner >> 16),
+                (int)PLK_OWNER_VCPU(c->owner));
+        fprintf(out, "|gate: promoted %u at %llu spinner %#x armed %llu\n", g->promoted,
+                (unsigned long long)g->promoted_ns, g->spinner, (unsigned long long)g->armed_ns);
     }
     for (i = 0; i < h->vcpus_next && i < segment->geometry.vcpus; i++) {
         const struct plk_vcpu *v = plk_vcpu_at(segment, i);
