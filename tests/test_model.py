@@ -1,6 +1,6 @@
 """A sample of `make model`: the protocol as a model, checked by spin; and that it misses each step left out.
 
-[K1] [K2] [S1] [D1] [D2] [D3] [D4] each stand in a model beside the step they name.
+[B1] [K1] [K2] [S1] [D1] [D2] [D3] [D4] each stand in a model beside the step they name.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ SAMPLE = (
     "D2_FLAG_LATE",
     "D3_FREE_FIRST",
     "D4_SECOND_LOOK",
+    "K1_UNKICKED_EARLY",
+    "B1_LOOK",
+    "B1_FENCE",
+    "B1_UNARMED",
+    "B1_DISARM_LOOK",
 )
 
 needs_spin = pytest.mark.skipif(bool(missing()), reason=missing())

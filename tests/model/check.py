@@ -70,6 +70,10 @@ COMES_BACK = "N=2 DEATHS=1 MORTALS=1 ROUNDS_1=3 GIVES_UP_1=2"
 """One dies around its xadd while another leaves and comes back."""
 KICKER_DIES = "N=3 DEATHS=1 MORTALS=4 AHEAD=1"
 """The last in line, perhaps at waking the one before it early."""
+HANDSHAKE = "ARMS=0 SPINS=0"
+"""The holder of the queue is never left to the clock."""
+BARGED = "MEMBARRIER=0 EARLY=0"
+LEAVES = BARGED + " GIVES_UP_1=1"
 
 QUICK = (
     Model("queue.pml", "N=2 ROUNDS=2 GIVES_UP_0=1 GIVES_UP_1=1 TRIES=1"),
@@ -82,6 +86,8 @@ QUICK = (
     Model("recovery.pml", COMES_BACK),
     Model("recovery.pml", "N=2 DEATHS=1 RECOVERERS=2 REBORN=1"),
     Model("recovery.pml", "N=2 DEATHS=1 LOOKS=1"),
+    Model("bounded.pml", HANDSHAKE),
+    Model("bounded.pml", BARGED),
     Model("slots.pml"),
     Model("parked.pml", "PARKS=1"),
 )
@@ -100,6 +106,11 @@ LONG = tuple(
         ("queue.pml", "N=3 GIVES_UP_1=1 WATCH=1"),
         ("queue.pml", "N=3 AHEAD=1 CHANNELS=1"),
         ("recovery.pml", KICKER_DIES),
+        ("bounded.pml", LEAVES + " SPINS=0 DEATHS=1 MORTALS=3"),
+        ("bounded.pml", BARGED + " DEATHS=1"),
+        ("bounded.pml", "MEMBARRIER=0 GIVES_UP_1=1 GIVES_UP_2=1"),
+        ("bounded.pml", BARGED + " ROUNDS_0=2"),
+        ("bounded.pml", ""),
         ("recovery.pml", COMES_BACK + " RECOVERER_DEATHS=1"),
         ("recovery.pml", LEFTOVER),
         ("recovery.pml", "N=2 DEATHS=1 MORTALS=1 LOOKS=1 ROUNDS_0=2"),
@@ -138,6 +149,9 @@ MUTATIONS = (
     *broken("recovery.pml", LEFTOVER, "K2_LEFTOVER"),
     *broken("recovery.pml", "N=2 DEATHS=1 MORTALS=1 LOOKS=1 ROUNDS_0=2", "D2_STATE_LAST"),
     *broken("recovery.pml", "N=2 DEATHS=1 RECOVERERS=2 REBORN=1", "D3_GUARD"),
+    *broken("bounded.pml", HANDSHAKE, "B1_LOOK", "B1_SLOW", "S1_QUEUE"),
+    *broken("bounded.pml", BARGED, "B1_FENCE", "B1_ARM", "B1_UNARMED", "B1_DISARM", "B1_SPINNER"),
+    *broken("bounded.pml", LEAVES, "B1_DISARM_LOOK", "B1_WAKE", "B1_TOMBS"),
     *broken("slots.pml", "", "D1_NEST", "D1_SHIFTS", "D1_SHIFTS_EARLY", "D1_SHIFTS_LATE"),
     *broken("parked.pml", "", "D4_CHANNEL_LATE", "D4_CHANNEL_EARLY", "D4_ENTRIES"),
     *broken("tombs.pml", "", "D4_UNFLAGGED", "D4_FIRST_LOOK", "D4_SECOND_LOOK"),
