@@ -362,10 +362,14 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
 /* The rest of plk_acquire: ticket t is queued, or (PLK_NO_TICKET) to be taken. */
 PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)
 {
-    struct plk_wait w = {.lock = lock, .seat = seat, .ticket = t, .deadline = PLK_FOREVER,
-                         .pause = PLK_FOREVER};
-    int rc = t == PLK_NO_TICKET ? plk_take_seated(lock, seat, &w) : 1;
+    struct plk_wait w; /* not filled before it is needed: a free bounded lock comes this way, too */
+    int rc = 1;
 
+    if (t == PLK_NO_TICKET)
+        rc = plk_take_seated(lock, seat, &w);
+    else
+        w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = t, .deadline = PLK_FOREVER,
+                              .pause = PLK_FOREVER};
     while (rc == 1 || rc == -EINTR)
         rc = plk_wait_turn(&w);
     return rc == 0 ? plk_entered(lock) : rc;
