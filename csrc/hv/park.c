@@ -43,8 +43,8 @@
  * Another ticket's kick on the channel overwrites the word: then t is kicked twice.
  *
  * Nothing hangs on a kick all the same: a sleep is bounded by the watchdog, and
- * whoever looks after the queue kicks without asking who has been kicked. A K
- * that dies between its two stores is thus mended.
+ * whoever looks after the queue kicks without asking who has been kicked.  The mark
+ * of a K that dies before its wake is taken down by recovery (`kicking` in its slot).
  */
 #include "hv/park.h"
 
@@ -202,11 +202,13 @@ int plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t t
         return 0;
     }
     PLK_STORE(&channel->kicked_ns, plk_now());
+    PLK_STORE(&me->kicking, (uint32_t)(channel - plk_channels(s)) + 1); /* before the mark, for recovery */
     PLK_STORE_RELEASE(&channel->kicked, mark);
     __atomic_fetch_add(&channel->seq, 1, __ATOMIC_SEQ_CST);
     if (plk_futex_wake(&channel->seq, bit) > 0)
         PLK_EVENT(me, kicks);
     else
         PLK_EVENT(me, empty_kicks);
+    PLK_STORE_RELEASE(&me->kicking, 0);
     return 1;
 }

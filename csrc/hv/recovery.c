@@ -276,24 +276,15 @@ static void plk_finish_passings(struct plk_segment *s, struct plk_vcpu *me)
     }
 }
 
-/* A dead K may have left its mark and not have woken (hv/park.c): nobody counts as kicked now.
- * Who has been kicked is kicked once more, which costs a call. */
-static void plk_forget_kicks(struct plk_segment *s)
-{
-    uint32_t i;
-
-    for (i = 0; i < s->geometry.channels; i++) {
-        if (PLK_LOAD(&plk_channels(s)[i].kicked) != 0)
-            PLK_STORE(&plk_channels(s)[i].kicked, 0);
-    }
-}
-
 /* The last of a recovery; a slot whose counts can't be mended now stays dirty. */
 static int plk_recover_slot(struct plk_vcpu *dead, struct plk_segment *s)
 {
-    uint32_t channel = PLK_LOAD(&dead->channel);
+    uint32_t channel = PLK_LOAD(&dead->channel), kicked = PLK_LOAD(&dead->kicking);
 
     PLK_SITE_FRAME();
+    if (kicked != 0 && kicked <= s->geometry.channels) /* marked, and perhaps not woken (hv/park.c) */
+        PLK_STORE(&plk_channels(s)[kicked - 1].kicked, 0);
+    PLK_STORE(&dead->kicking, 0);
     PLK_STORE(&dead->wait_since, 0);
     PLK_STORE(&dead->depth, 0);
     PLK_STORE_RELEASE(&dead->pending_held, 0); /* [D3] what is left of D now is counts [D4] */
@@ -348,7 +339,6 @@ uint32_t plk_recover_dead(struct plk_segment *s)
         if (owns)
             plk_set_add(&sets[OWNERS], i);
     }
-    plk_forget_kicks(s); /* before heads are served again below */
     swept = sets[OWNERS].count == 0 || plk_recover_held(s, &sets[OWNERS]) == 0;
     if (PLK_LOAD(&s->header->tombs_live) != 0)
         plk_finish_passings(s, plk_vcpu_at(s, first));

@@ -207,7 +207,7 @@ struct plk_vcpu {
     uint32_t depth;
     uint32_t shifts;  /* [D1] moves when a claim comes back from outer to pending */
     uint32_t burying; /* [D4] 1: between two steps of putting up or taking down a tombstone */
-    uint32_t spare3;
+    uint32_t kicking; /* event channel whose sleeper it is waking, index + 1; 0 is none */
     struct plk_pend outer[PLK_PEND_DEPTH];
 
     /* lines 5 and 6: counters */
