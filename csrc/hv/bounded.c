@@ -105,9 +105,10 @@ static int plk_clock_due(struct plk_seat *seat) { return ++seat->since_clock >= 
 
 static uint64_t plk_clock(struct plk_seat *seat)
 {
-    uint64_t now = plk_now(), each = (now - seat->clock_ns) / (seat->since_clock + 1);
+    uint64_t now = plk_now(), each = (now - seat->clock_ns) / ((uint64_t)seat->since_clock + 1);
+    uint64_t every = PLK_CLOCK_NS / (each + 1);
 
-    seat->clock_every = each * PLK_CLOCK_MOST <= PLK_CLOCK_NS ? PLK_CLOCK_MOST : (uint32_t)(PLK_CLOCK_NS / each);
+    seat->clock_every = every < PLK_CLOCK_MOST ? (uint32_t)every : PLK_CLOCK_MOST;
     seat->since_clock = 0;
     seat->clock_ns = now;
     return now;

@@ -12,7 +12,6 @@
 
 static struct plk_wait wait_of_victim;
 
-/* As plk_unlock does only now and then. */
 int held_to_look(void)
 {
     int rc = enter(L);
@@ -20,7 +19,6 @@ int held_to_look(void)
     if (rc < 0)
         return rc;
     leaving(L);
-    plk_seat_of(&segment->face)->since_clock = UINT32_MAX;
     plk_watchdog_set(1);
     return 0;
 }

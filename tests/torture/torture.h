@@ -108,7 +108,7 @@ extern struct config config;
 
 /* Of a bounded lock: time passes only when a script says so.  Else a waiter would go on to
  * the gate by itself, and nobody ever be found in the queue. */
-#define LONG_AGO(now) ((now) - 2 * (uint64_t)PLK_BOUND_NS)
+#define LONG_AGO(now) ((now) - 5 * (uint64_t)PLK_BOUND_NS) /* late enough not to be left to a holder on one CPU */
 
 /* setup.c */
 int setup_ops(void);       /* once: choose and patch, as the configuration says */

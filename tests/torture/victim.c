@@ -295,7 +295,8 @@ unsigned party_inside(int who, const struct plk_vcpu *v)
         uint64_t head = PLK_LOAD(&cell->head);
 
         if (PLK_LOAD(&cell->owner) == PLK_OWNER(head, stage->parties[who].slot + 1) &&
-            head != PLK_LOAD(&cell->tail) && (PLK_LOAD(&v->pending) != locks[lock].id || in_doubt(v)))
+            head != PLK_LOAD(&cell->tail) &&
+            (PLK_LOAD(&v->pending) != locks[lock].id || (in_doubt(v) && locks[lock].policy == PLK_FIFO)))
             inside |= 1u << lock;
     }
     return inside;
