@@ -90,6 +90,7 @@ def test_every_instruction_of_the_fast_path(harness: Path, configuration: Config
     result = run(configuration, paths=fast, harness=harness)
     fine(result)
     assert [path.name for path in result.paths] == [p for p in fast if p in paths_of(configuration)]
+    assert result.without == [p for p in fast if p not in paths_of(configuration)]
     for path in result.paths:
         assert path.kills == path.points == path.instructions, "no loop, and nothing left out"
 

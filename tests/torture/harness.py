@@ -125,10 +125,14 @@ class Result:
     configuration: Configuration
     paths: list[PathResult]
     findings: list[Finding]
+    without: list[str] = field(default_factory=list)
+    """Paths that do not exist in it."""
 
     @property
     def failed(self) -> bool:
-        return not self.paths or bool(self.findings) or any(path.failed for path in self.paths)
+        return (
+            not (self.paths or self.without) or bool(self.findings) or any(path.failed for path in self.paths)
+        )
 
 
 # ---------------------------------------------------------------- building
@@ -240,6 +244,8 @@ def _take(result: Result, record: list[str], symbols: Symbols) -> None:
     kind, *rest = record
     if kind == "path":
         result.paths.append(PathResult(rest[0], *_numbers(rest[1:8]), float(rest[8])))
+    elif kind == "without":
+        result.without += rest
     elif kind == "finding":
         path, what, address, nth, asleep, problem = rest
         where = symbols.name(int(address, 0)) if int(address, 0) else "the path as a whole"

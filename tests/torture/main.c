@@ -4,6 +4,7 @@
  *
  *   path     name, instructions executed, points, kills, distinct instructions
  *            killed at, points missed, hangs, violations, seconds
+ *   without  path: there is none such in this configuration
  *   missed   path, address, nth, asleep: no run came to that point again
  *   finding  path, kind, address, nth, asleep, problem; lines of the state follow,
  *            each beginning with |
@@ -312,8 +313,12 @@ int main(int argc, char **argv)
     check_list(list);
     start_over();
     for (i = 0; i < path_count; i++) {
-        if (!chosen(list, paths[i].name) || !possible(&paths[i]))
+        if (!chosen(list, paths[i].name))
             continue;
+        if (!possible(&paths[i])) {
+            printf("without\t%s\n", paths[i].name);
+            continue;
+        }
         if (paths[i].policy != config.policy) {
             config.policy = paths[i].policy;
             start_over();

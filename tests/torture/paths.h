@@ -10,8 +10,8 @@ enum act {
     A_HOLDS, A_RELEASES, A_RECOVERS, C_HOLDS_M, C_RELEASES,
     B_WAITS, C_WAITS,
     A_LEAVES, B_LEAVES,
-    B_FREEZES, /* stopped by a signal until the victim is about to be killed */
-    B_KEEPS_STILL, C_KEEPS_STILL, /* the same where waiters do not sleep anyway */
+    B_FREEZES, C_FREEZES, /* stopped by a signal until the victim is about to be killed */
+    C_KEEPS_STILL, /* the same where waiters do not sleep anyway */
     CORPSE_COMES, CORPSE_HOLDS, CORPSE_WAITS, CORPSE_ANNOUNCES, CORPSE_DRAWS, CORPSE_HANDS_OVER,
     CORPSE_MARKS, CORPSE_MOVES_HEAD, CORPSE_NESTS, CORPSE_GUARDS,
     CORPSE_DIES,

@@ -153,7 +153,7 @@ static int perform(enum act act)
     case A_LEAVES: return do_now(A, DO_LEAVE, L);
     case B_LEAVES: return do_now(B, DO_LEAVE, L);
     case B_FREEZES: return freeze(B);
-    case B_KEEPS_STILL: return config.sleeps ? 0 : freeze(B);
+    case C_FREEZES: return freeze(C);
     /* Who does not sleep looks after an abandoned head every so many turns. */
     case C_KEEPS_STILL: return config.sleeps ? 0 : freeze(C);
     case CORPSE_HOLDS: return corpse(DO_HOLD);

@@ -211,13 +211,15 @@ static void spoil(unsigned inside)
 /* Who was stopped goes on, who holds a lock releases it. */
 static void let_go(struct verdict *verdict)
 {
-    int who;
+    int who, rc;
 
     be_patient(0);
     for (who = A; who < CREW; who++) {
         thaw(who);
-        if (doing[who] == HOLDING && release(who) != 0)
-            blame(verdict, HUNG, "%c could not release its lock: %d", 'A' + who, stage->parties[who].rc);
+        rc = doing[who] == HOLDING ? release(who) : 0;
+        if (rc != 0)
+            blame(verdict, rc == -ETIMEDOUT ? HUNG : VIOLATED, "%c could not release its lock: %d",
+                  'A' + who, rc);
     }
 }
 
