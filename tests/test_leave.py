@@ -78,7 +78,9 @@ def test_polling_leaves_one_ticket_however_often(lock: pylocks.TicketLock) -> No
         for _ in range(100):
             for poller in pollers:
                 assert poller.call(tasks.acquire, True, 1e-6) is False
-            assert (lock.waiters, tombstones(lock)) == (2, 2)
+            left = lock.waiters, tombstones(lock)
+            # Who is the first in a bounded lock's queue holds it, and leaves it to the next.
+            assert left == (2, 2) if lock.policy == "fifo" else max(left) <= 2
         lock.release()
         assert (lock.locked(), tombstones(lock)) == (False, 0)
         with lock:
