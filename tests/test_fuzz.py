@@ -55,7 +55,7 @@ INNER = {
     "plk_recover_lapsed", "plk_recover_dead", "plk_leave_for", "plk_release_for",
     "plk_slot_find", "plk_guard_lock", "plk_guard_trylock", "plk_guard_unlock", "plk_guard_clean",
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock", "plk_pass",
-    "plk_channel_of", "plk_queue_shown", "plk_queue_promoted", "plk_queue_standby", "plk_queue_pass",
+    "plk_channel_of", "plk_queue_shown", "plk_queue_promoted", "plk_queue_pass",
     "plk_queue_call", "plk_queue_called", "plk_queue_arm", "plk_queue_disarm",
     "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere",
 }  # fmt: skip

@@ -266,11 +266,6 @@ void plk_queue_disarm(struct plk_wait *w, uint64_t armed)
         plk_promote(lock, w->seat, head, now, PLK_DUE_NONE);
 }
 
-long plk_queue_standby(struct plk_wait *w)
-{
-    return plk_park(w);
-}
-
 void plk_queue_pass(struct plk_wait *w, int wake)
 {
     struct plk_segment *s = plk_segment_of(w->gate->domain);
@@ -284,9 +279,7 @@ void plk_queue_pass(struct plk_wait *w, int wake)
     head = plk_pass(s, me, cell, w->queue.id, head);
     if (wake && PLK_LOAD(&cell->tail) != head)
         plk_promote(w->gate, w->seat, head, plk_now(), PLK_DUE_NONE);
-    if (wake) /* a signal may have left it: plk_unnest */
-        PLK_RECORD(PLK_STORE_RELEASE(&me->pending, 0));
-    else
+    if (!wake)
         w->seat->active_ns = plk_now();
     PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
 }

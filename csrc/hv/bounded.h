@@ -8,7 +8,6 @@
 /* For plk_api. */
 void plk_queue_shown(struct plk_lock *gate);
 int plk_queue_promoted(struct plk_wait *w);
-long plk_queue_standby(struct plk_wait *w);
 void plk_queue_pass(struct plk_wait *w, int wake);
 
 /* For one who has opened the gate and found nobody there: promote, if it is time. */

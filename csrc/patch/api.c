@@ -4,6 +4,7 @@
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
+#include "hv/park.h"
 #include "hv/vcpu.h"
 #include "hv/watch.h"
 #include "patch/calibrate.h"
@@ -32,7 +33,7 @@ static const struct plk_api plk_the_api = {
     .queue_shown = plk_queue_shown,
     .queue_called = plk_queue_called,
     .queue_promoted = plk_queue_promoted,
-    .queue_standby = plk_queue_standby,
+    .queue_standby = plk_park,
     .queue_pass = plk_queue_pass,
 };
 

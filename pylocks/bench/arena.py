@@ -19,7 +19,7 @@ from typing import Any
 from .csubjects import check, ffi, library
 from .sample import Sample, jain, percentile
 
-__all__ = ["MS", "Arena", "Crew", "Slice", "figures", "lead"]
+__all__ = ["MS", "Arena", "Crew", "Slice", "child", "figures", "lead"]
 
 MS = 1_000_000
 GRACE_MS, COLLAPSE_GRACE_MS = 20_000, 50
@@ -120,24 +120,35 @@ class Crew:
         return failed
 
 
-def _fork(plan: Slice, arena: Arena, number: int, work: Callable[[int], Any]) -> int:
+def child(work: Callable[[], None]) -> int:
+    """Fork a process that runs `work` and ends, with this one at the latest; its pid."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             if library().bench_die_with(parent) == 0:
-                if plan.pin:
-                    usable = sorted(os.sched_getaffinity(0))
-                    os.sched_setaffinity(0, {usable[number % len(usable)]})
-                work(number)
+                work()
                 status = 0
         except BaseException:
             traceback.print_exc()
-            library().bench_leave(arena.control)
         finally:
             os._exit(status)
     return pid
+
+
+def _fork(plan: Slice, arena: Arena, number: int, work: Callable[[int], Any]) -> int:
+    def play() -> None:
+        try:
+            if plan.pin:
+                usable = sorted(os.sched_getaffinity(0))
+                os.sched_setaffinity(0, {usable[number % len(usable)]})
+            work(number)
+        except BaseException:
+            library().bench_leave(arena.control)
+            raise
+
+    return child(play)
 
 
 def lead(arena: Arena, plan: Slice) -> int:

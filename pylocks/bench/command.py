@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pylocks.stress.options import check_writable
 
 if TYPE_CHECKING:
     from .options import Options
@@ -137,15 +138,7 @@ def _options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Opti
 def _check_outputs(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     """Say now what would otherwise be found out after minutes of work."""
     for option, name in (("json", given.json), ("plot", given.plot)):
-        if name is None or (option == "json" and name == "-"):
-            continue
-        path = Path(name)
-        if path.is_dir():
-            parser.error(f"--{option}: {name} is a directory; name a file")
-        if not path.parent.is_dir():
-            parser.error(f"--{option}: there is no directory {path.parent}")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            parser.error(f"--{option}: no permission to write {name}")
+        check_writable(parser, option, name)
     if given.plot is not None:
         drawn = {"two", "overcommit", "python"}
         if given.scenarios and not drawn & set(given.scenarios):

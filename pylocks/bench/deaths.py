@@ -12,14 +12,12 @@ import select
 import signal
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from statistics import quantiles
 from typing import Any
 
-from .arena import Slice
-from .csubjects import library
+from .arena import Slice, child
 from .sample import Sample
 
 __all__ = ["play"]
@@ -52,23 +50,6 @@ def play(lock: Any, inherit: Callable[[Any], Any], plan: Slice) -> Sample:
     )
 
 
-def _child(work: Callable[[], None]) -> int:
-    """Fork a process that runs `work` and ends; its pid."""
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            if library().bench_die_with(parent) == 0:
-                work()
-                status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return pid
-
-
 def _word(number: int) -> bytes:
     return number.to_bytes(WORD, sys.byteorder)
 
@@ -95,10 +76,10 @@ def _succession(lock: Any, inherit: Callable[[Any], Any], waiters: int, chance: 
 
     children: list[int] = []
     try:
-        children.append(_child(hold))
+        children.append(child(hold))
         _said(readable)
         for _ in range(waiters):
-            children.append(_child(wait))
+            children.append(child(wait))
             _said(readable)
         time.sleep(chance.uniform(*SETTLE_S))
         began = time.monotonic_ns()

@@ -187,7 +187,7 @@ def from_arguments(parser: argparse.ArgumentParser, given: argparse.Namespace) -
     elif seconds is None and given.acquisitions is None:
         seconds = CHAOS_SECONDS if given.chaos else SECONDS
     for option in ("json", "html", "png"):
-        _check_writable(parser, option, getattr(given, option))
+        check_writable(parser, option, getattr(given, option))
     return Options(
         slow_paths=given.slow_path or _default_slow_paths(given.chaos, given.policy),
         loads=loads,
@@ -230,8 +230,8 @@ def _check_chaos(parser: argparse.ArgumentParser, given: argparse.Namespace) -> 
         )
 
 
-def _check_writable(parser: argparse.ArgumentParser, option: str, name: str | None) -> None:
-    """Say now what would otherwise be found out after a minute of work."""
+def check_writable(parser: argparse.ArgumentParser, option: str, name: str | None) -> None:
+    """Say now what would otherwise be found out after minutes of work."""
     if name is None or (option == "json" and name == "-"):
         return
     path = Path(name)
