@@ -253,8 +253,9 @@ void plk_queue_disarm(struct plk_wait *w, uint64_t armed)
     struct plk_wait at_gate = {.lock = lock, .seat = w->seat, .ticket = PLK_NO_TICKET};
     uint64_t now = plk_now(), mine = armed, head, age;
 
-    if (now < armed) /* awake before its time: it does not look again when that comes */
-        __atomic_compare_exchange_n(&gate->armed_ns, &mine, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    /* [B1] Before the look at the gate; pairs with the unlock_barrier before the look at armed_ns.
+     * Whether or not its time has come: it may not sleep again, and then nobody looks. */
+    __atomic_compare_exchange_n(&gate->armed_ns, &mine, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     head = PLK_LOAD_ACQUIRE(&plk_queue_cell(cell)->head);
     age = now - PLK_LOAD(&gate->promoted_ns);
     if (PLK_LOAD(&cell->tail) != PLK_LOAD_ACQUIRE(&cell->head)) {
