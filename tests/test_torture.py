@@ -101,21 +101,16 @@ SAMPLED = (
 )  # fmt: skip
 
 
-BY_THE_CLOCK = frozenset({"standby", "queue", "queue-timeout", "promote", "promoted", "self-promoted"})
-"""Paths of a bounded lock on which the clock decides who goes first, so that a run may not come by the same
-instruction again: `make torture` takes them, and says what it missed."""
-
-
 @cache
 def sampled(name: str) -> Result:
-    return run(named(name), sample=10, paths=sorted(paths_of(named(name)) - BY_THE_CLOCK))
+    return run(named(name), sample=10, paths=sorted(paths_of(named(name))))
 
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_sample_of_every_path(harness: Path, name: str) -> None:
     result = sampled(name)
     fine(result)
-    paths = paths_of(result.configuration) - BY_THE_CLOCK
+    paths = paths_of(result.configuration)
     assert {path.name for path in result.paths} == paths
     assert sum(path.kills for path in result.paths) >= 10 * len(paths)
 
@@ -141,8 +136,8 @@ def test_without_privileges(harness: Path, tmp_path_factory: pytest.TempPathFact
         folder.chmod(0o755)
         copy = Path(shutil.copy(harness, folder / "torture"))
         copy.chmod(0o755)
-        steady = sorted((PATHS | BOUNDED) - BY_THE_CLOCK)
-        fine(run(named("futex patched membarrier"), sample=5, paths=steady, harness=copy, user=NOBODY))
+        everything = sorted(PATHS | BOUNDED)
+        fine(run(named("futex patched membarrier"), sample=5, paths=everything, harness=copy, user=NOBODY))
     finally:
         shutil.rmtree(folder)
 

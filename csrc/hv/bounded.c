@@ -23,12 +23,8 @@
 #include "hv/reserve.h"
 #include "hv/watch.h"
 
-/* Between looks at the clock: one in every unlock would cost short critical sections a tenth
- * of their throughput. */
-#define PLK_CLOCK_NS 20000u
+/* The most unlocks between looks at the clock. */
 #define PLK_CLOCK_MOST 32u
-/* A promotion that takes longer to come through waits for a CPU. */
-#define PLK_LATE_NS 40000u
 /* So many times PLK_BOUND_NS is the holder on one particular CPU given to promote. */
 #define PLK_OVERDUE 3u
 /* So many times PLK_BOUND_NS may one stay among the active: sleepers gather on one CPU, where

@@ -120,8 +120,11 @@ class Crew:
         return failed
 
 
-def child(work: Callable[[], None]) -> int:
-    """Fork a process that runs `work` and ends, with this one at the latest; its pid."""
+def child(work: Callable[[], None], failed: Callable[[], None] = lambda: None) -> int:
+    """Fork a process that runs `work` and ends, with this one at the latest; its pid.
+
+    If `work` raises, it says so first and calls `failed` then: whoever hears of that may kill it.
+    """
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -132,6 +135,7 @@ def child(work: Callable[[], None]) -> int:
                 status = 0
         except BaseException:
             traceback.print_exc()
+            failed()
         finally:
             os._exit(status)
     return pid
@@ -139,16 +143,12 @@ def child(work: Callable[[], None]) -> int:
 
 def _fork(plan: Slice, arena: Arena, number: int, work: Callable[[int], Any]) -> int:
     def play() -> None:
-        try:
-            if plan.pin:
-                usable = sorted(os.sched_getaffinity(0))
-                os.sched_setaffinity(0, {usable[number % len(usable)]})
-            work(number)
-        except BaseException:
-            library().bench_leave(arena.control)
-            raise
+        if plan.pin:
+            usable = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {usable[number % len(usable)]})
+        work(number)
 
-    return child(play)
+    return child(play, lambda: library().bench_leave(arena.control))
 
 
 def lead(arena: Arena, plan: Slice) -> int:

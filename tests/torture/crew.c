@@ -52,20 +52,21 @@ void noted(uint32_t lock, int rc)
 
 void leaving(uint32_t lock)
 {
-    struct plk_seat *seat = plk_seat_of(&segment->face);
     uint32_t mine = (uint32_t)myself + 1;
     uint32_t was = __atomic_exchange_n(&stage->inside[lock], NOBODY, __ATOMIC_SEQ_CST);
 
     if (was != mine)
         complain("party %d was inside lock %u, and so was %d", myself, lock, (int)was - 1);
-    if (seat != NULL)
-        seat->since_clock = seat->clock_every; /* a bounded lock's unlock looks at the clock now and then */
 }
 
 int enter(uint32_t lock)
 {
-    int rc = plk_acquire(&locks[lock]);
+    struct plk_seat *seat = plk_seat_of(&segment->face);
+    int rc;
 
+    if (seat != NULL)
+        seat->retired = 0; /* in an earlier run it may have been told to make room */
+    rc = plk_acquire(&locks[lock]);
     if (rc >= 0)
         noted(lock, rc);
     return rc;

@@ -150,7 +150,11 @@ def _flags() -> list[str]:
 
 
 # Of bounded locks: nothing happens because time has passed, but by the tests' own doing (bounded.c).
-NO_CLOCK = ("-DPLK_BOUND_NS=3600000000000ull", "-DPLK_ARMED_NS=3600000000000ull")
+# And every unlock looks at the clock.
+NO_CLOCK = (
+    *(f"-DPLK_{name}_NS=3600000000000ull" for name in ("BOUND", "ARMED", "LATE")),
+    "-DPLK_CLOCK_NS=0",
+)
 
 # At fixed addresses, so that the tracer finds its victim's code in its own; without lazy binding,
 # which would run between a call and its function; with the unwinder that ends threads.

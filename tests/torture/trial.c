@@ -64,7 +64,9 @@ static void reset(const struct path *path)
 
         queue->head = queue->tail = (uint64_t)(path - paths) * 100 + LOCKS;
         queue->owner = 0;
-        *plk_gate_of(locks[L].cell) = (struct plk_gate){.promoted_ns = plk_now()};
+        *plk_gate_of(locks[L].cell) = (struct plk_gate){
+            .promoted_ns = plk_now(), .window = (uint32_t)locks[L].cell->head, /* no CPU is idle yet */
+        };
     }
 
     stage->entries = stage->faults = 0;

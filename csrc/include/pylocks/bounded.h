@@ -52,6 +52,9 @@
 #ifndef PLK_BOUND_NS
 #define PLK_BOUND_NS 300000u   /* between two promotions */
 #define PLK_ARMED_NS 1000000u  /* the gate stands open no longer while somebody waits */
+#define PLK_CLOCK_NS 20000u    /* between looks at the clock: one in every unlock would cost short
+                                  critical sections a tenth of their throughput */
+#define PLK_LATE_NS 40000u     /* a promotion that takes longer to come through waits for a CPU */
 #endif
 #define PLK_SPINNER_OLD 4u     /* times 4 ms: such a spinner is gone */
 #define PLK_LINGER_NS 500000u  /* the spinner stays so much longer, giving way to whoever is there */
