@@ -241,12 +241,18 @@ uint64_t plk_queue_arm(struct plk_wait *w)
                                        __ATOMIC_RELAXED) ? until : PLK_FOREVER;
 }
 
+void plk_gate_watch(const struct plk_wait *w)
+{
+    struct plk_wait at_gate = {.lock = w->gate, .seat = w->seat, .ticket = PLK_NO_TICKET};
+
+    plk_watch(&at_gate);
+}
+
 void plk_queue_disarm(struct plk_wait *w, uint64_t armed)
 {
     struct plk_lock *lock = w->gate;
     struct plk_cell *cell = lock->cell;
     struct plk_gate *gate = plk_gate_of(cell);
-    struct plk_wait at_gate = {.lock = lock, .seat = w->seat, .ticket = PLK_NO_TICKET};
     uint64_t now = plk_now(), mine = armed, head, age;
 
     /* [B1] Before the look at the gate; pairs with the unlock_barrier before the look at armed_ns.
@@ -256,7 +262,7 @@ void plk_queue_disarm(struct plk_wait *w, uint64_t armed)
     age = now - PLK_LOAD(&gate->promoted_ns);
     if (PLK_LOAD(&cell->tail) != PLK_LOAD_ACQUIRE(&cell->head)) {
         if (age >= PLK_BOUND_NS)
-            plk_watch(&at_gate); /* its holder may be dead */
+            plk_gate_watch(w); /* its holder may be dead */
     } else if (head != w->ticket &&
                (now < armed || age >= 2 * PLK_BOUND_NS || now >= w->deadline || now >= w->pause) &&
                PLK_LOAD(&gate->promoted) != plk_promotion(head))

@@ -19,6 +19,9 @@ void plk_queue_wake(struct plk_segment *s, struct plk_vcpu *me, struct plk_cell 
 /* The holder of the queue has been promoted, or the gate stands open. */
 int plk_queue_called(const struct plk_wait *w);
 
+/* Look after the gate on behalf of one in the queue: its holder may be dead. */
+void plk_gate_watch(const struct plk_wait *w);
+
 /* About to sleep in the queue: until when this one is to sleep at most, so that somebody
  * looks at the gate; PLK_FOREVER: somebody else does. */
 uint64_t plk_queue_arm(struct plk_wait *w);

@@ -80,6 +80,8 @@ void plk_watch_by_clock(struct plk_wait *w)
     if (now >= w->watch) {
         w->watch = 0;
         plk_watch(w);
+        if (PLK_QUEUES(w))
+            plk_gate_watch(w);
     }
 }
 

@@ -27,6 +27,7 @@ int comes_to_queue(void)
 {
     if (plk_take(&locks[L], &wait_of_victim) != 1)
         return -EPROTO;
+    plk_wait_begins(&wait_of_victim);
     plk_join_queue(&wait_of_victim);
     return 0;
 }
