@@ -66,7 +66,11 @@ static void plk_watch_set(struct plk_wait *w, uint64_t now)
 {
     uint64_t distance = w->ticket - PLK_LOAD(&w->lock->cell->head);
 
-    if (distance > PLK_WATCHDOG_FAR)
+    if (distance > PLK_WATCHDOG_MOST)
+        distance = PLK_WATCHDOG_MOST;
+    if (distance > PLK_WATCHDOG_MANY)
+        distance = distance * PLK_WATCHDOG_FAR / PLK_WATCHDOG_MANY;
+    else if (distance > PLK_WATCHDOG_FAR)
         distance = PLK_WATCHDOG_FAR;
     if (w->watch == 0)
         w->watch = now + plk_watchdog() * (distance + 1);

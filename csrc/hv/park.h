@@ -7,9 +7,12 @@
 /* Longest wait before a waiter looks after its queue and the dead: this for itself and
  * as much for everyone who was ahead of it when it came, up to PLK_WATCHDOG_FAR of
  * them.  So a death is found within 30 ms by one that came next in line, and within
- * 135 ms by anybody. */
+ * 135 ms by anybody.  In a longer queue than PLK_WATCHDOG_MANY the times grow with it, to 2 s
+ * at the most: or a thousand sleepers would keep a CPU busy by looking. */
 #define PLK_WATCHDOG_NS 15000000ull
 #define PLK_WATCHDOG_FAR 8u
+#define PLK_WATCHDOG_MANY 64u
+#define PLK_WATCHDOG_MOST 1024u
 
 /* Bounds of what is learned about a wake: below lie clock readings, above waits for a CPU. */
 #define PLK_WAKE_LEAST_NS 1000u

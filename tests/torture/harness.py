@@ -150,10 +150,11 @@ def _flags() -> list[str]:
 
 
 # Of bounded locks: nothing happens because time has passed, but by the tests' own doing (bounded.c).
-# And every unlock looks at the clock.
+# And every unlock looks at the clock, and nobody lingers.
 NO_CLOCK = (
     *(f"-DPLK_{name}_NS=3600000000000ull" for name in ("BOUND", "ARMED", "LATE")),
     "-DPLK_CLOCK_NS=0",
+    "-DPLK_LINGER_NS=0",
 )
 
 # At fixed addresses, so that the tracer finds its victim's code in its own; without lazy binding,

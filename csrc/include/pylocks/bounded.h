@@ -55,9 +55,9 @@
 #define PLK_CLOCK_NS 20000u    /* between looks at the clock: one in every unlock would cost short
                                   critical sections a tenth of their throughput */
 #define PLK_LATE_NS 40000u     /* a promotion that takes longer to come through waits for a CPU */
+#define PLK_LINGER_NS 500000u  /* the spinner stays so much longer, giving way to whoever is there */
 #endif
 #define PLK_SPINNER_OLD 4u     /* times 4 ms: such a spinner is gone */
-#define PLK_LINGER_NS 500000u  /* the spinner stays so much longer, giving way to whoever is there */
 #define PLK_SPINNER_LOOKS 32u  /* turns between looks at the clock */
 #define PLK_GLANCES 16u        /* turns before one becomes the spinner: most waits are over by then */
 
