@@ -76,7 +76,7 @@ class TicketLock(Lock):
     user; with `domain` it is looked for there, and with create=False UnknownLockError is raised if
     it does not exist.  policy: "fifo", strict ticket order; "bounded", where whoever comes while the
     lock is free may have it, but no waiter is passed by for long: one of them, in order of arrival, is
-    let in every 300 us.  None: that of the lock if it exists, "fifo" if it is new.
+    let in every 200 us.  None: that of the lock if it exists, "fifo" if it is new.
 
     If a thread dies while it holds the lock, however it dies, the next in line gets it, and
     owner_died is True until somebody who holds it calls mark_consistent().  on_owner_death says how

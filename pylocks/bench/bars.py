@@ -49,7 +49,7 @@ EXPLICIT = ("pylocks:native", "pylocks:yield", "pylocks:futex")
 SHAPES = ("S", "M", "L")
 MS = 1e6
 PROMOTION_NS = 200_000
-"""T of the design; the lock takes its time over the next, 300 us, and must keep to this all the same."""
+"""PLK_BOUND_NS of pylocks/bounded.h."""
 
 
 def _uncontended() -> Iterator[Bar]:

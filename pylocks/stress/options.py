@@ -151,7 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(POLICIES),
         default="fifo",
         help="order of grants: fifo, in strict order; bounded, whoever comes while the lock is free, "
-        "and one waiter in order every 300 us (default: %(default)s)",
+        "and one waiter in order every 200 us (default: %(default)s)",
     )
     out = parser.add_argument_group("results")
     out.add_argument("--json", metavar="FILE", help="everything, raw samples included; - for standard output")

@@ -50,7 +50,7 @@
 
 /* Tests, in which time is not to matter, set other ones. */
 #ifndef PLK_BOUND_NS
-#define PLK_BOUND_NS 300000u   /* between two promotions */
+#define PLK_BOUND_NS 200000u   /* between two promotions */
 #define PLK_ARMED_NS 1000000u  /* the gate stands open no longer while somebody waits */
 #define PLK_CLOCK_NS 20000u    /* between looks at the clock: one in every unlock would cost short
                                   critical sections a tenth of their throughput */
