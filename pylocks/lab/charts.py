@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pylocks.bench.results import typical
 from pylocks.stress import units
@@ -90,7 +90,7 @@ def overview(result: Mapping[str, Any], figure: str, title: str) -> str:
         return _element(drawn, f"overview-{figure}", title)
 
 
-def spent(samples: Mapping[str, Sequence[Mapping[str, Any]]], name: str, cpus: int, title: str) -> str:
+def spent(samples: Mapping[str, Sequence[Mapping[str, Any]]], name: str, title: str) -> str:
     """What became of the CPUs: work, and waiting, which is drawn paler."""
     subjects = [subject for subject in LINEUP if subject in samples]
     with style():
@@ -110,9 +110,8 @@ def spent(samples: Mapping[str, Sequence[Mapping[str, Any]]], name: str, cpus: i
             axes.text(used.median, height, text, va="center", fontsize=9.5, color=INK)
         axes.set_yticks(range(len(subjects)), [label(subject) for subject in subjects])
         axes.set_ylim(len(subjects) - 0.4, -0.6)
-        axes.set_xlim(0, cpus)
-        axes.xaxis.set_major_locator(FixedLocator(range(cpus + 1)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("CPUs", labelpad=1)
         drawn.subplots_adjust(left=0.17, right=0.83, top=0.97, bottom=0.52 / drawn.get_figheight())
         return _element(drawn, f"spent-{name}", title)
@@ -126,7 +125,7 @@ def stops(sample: Mapping[str, Any], processes: int, subject: str, name: str, ti
         frame(axes)
         axes.grid(visible=False)
         for number in range(processes):
-            mine = [(begin * MS, (end - begin) * MS) for vcpu, begin, end in sample["stops"] if vcpu == number]
+            mine = [(at * MS, (end - at) * MS) for vcpu, at, end in sample["stops"] if vcpu == number]
             axes.broken_barh(mine, (number - 0.36, 0.72), color=SUBJECTS[subject][0])
             axes.axhline(number, color=FAINT, linewidth=0.4, alpha=0.4, zorder=0)
         axes.set_yticks(range(processes), [f"vCPU {number}" for number in range(processes)])

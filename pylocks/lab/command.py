@@ -32,8 +32,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "lab",
         help="experiments on the preemption of lock holders and waiters",
-        description="Stop processes that hold a lock, or are next in line, as a hypervisor does, and see what "
-        "that costs under each slow path. A C compiler is needed. Exit status: 0, 1 with --check if "
+        description="Stop processes that hold a lock, or are next in line, as a hypervisor does, and see "
+        "what that costs under each slow path. A C compiler is needed. Exit status: 0, 1 with --check if "
         "something is not as expected, 2 usage, 130 interrupted.",
     )
     add = parser.add_argument
@@ -136,7 +136,7 @@ def _options(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Opti
         parser.error(f"--steal: nothing is stolen in {names}")
     if given.scenarios and any(one.aim == "quota" for one in chosen) and (why := quota.refusal()):
         parser.error(f"no quota can be set here: {why}")
-    if cpus == 1 and all(one.factors == (1,) for one in chosen):
+    if cpus == 1 and all(load.factor == 1 for one in chosen for load in one.loads):
         parser.error(f"--cpus 1: {names} would have one vCPU, which contends with nobody")
     return Options(
         chosen, tuple(usable[:cpus]), given.steal, given.period, rounds, seconds, given.seed, given.quick

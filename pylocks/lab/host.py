@@ -48,7 +48,7 @@ def play(found: CSubject, policy: str, plan: StolenSlice, ticks_per_ns: float) -
                     if thief is not None:
                         loot = thief.loot()
             if group is not None:
-                loot["stolen"] = group.stolen(arena.control.window_ns)
+                loot |= {"stolen": None, "slices": group.exhausted()}
         arena.check()
         sample = figures(arena, crew.used, killed, ticks_per_ns)
     return {**asdict(replace(sample, others=busy.others())), "loot": loot}

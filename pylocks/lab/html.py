@@ -121,9 +121,8 @@ def _cell(name: str, cell: str, found: Mapping[str, Any], cpus: int) -> str:
     title = f"What became of the CPU time: {name} {cell}"
     figures = [
         _figure(
-            charts.spent(samples, f"{name}-{cell}", cpus, escape(title)),
-            "CPUs used: full colour the work, pale the waiting (the first number); what is left was others' "
-            "to use, or idle.",
+            charts.spent(samples, f"{name}-{cell}", escape(title)),
+            f"CPUs used, of {cpus}: full colour the work, pale the waiting (the first number).",
         )
     ]
     for subject in (NATIVE, FUTEX):
@@ -181,11 +180,11 @@ def _how(result: Mapping[str, Any]) -> str:
     first, *rest = result["command"].split(" --")
     command = escape(first) + "".join(f" <span>--{escape(option)}</span>" for option in rest)
     return (
-        f"<section>\n<h2>How it was run</h2>\n<dl>{facts}</dl>\n<p>The same again:</p>\n<pre>{command}</pre>\n"
-        "</section>\n"
+        f"<section>\n<h2>How it was run</h2>\n<dl>{facts}</dl>\n"
+        f"<p>The same again:</p>\n<pre>{command}</pre>\n</section>\n"
         "<section>\n<h2>How it is counted</h2>\n"
         '<p class="about">CPU time is what the kernel says that the vCPUs have used in the window. The work '
-        "itself is what an acquisition costs the subject “no lock”, measured in the same rounds; waiting is all "
-        "beyond that. Burnt is the CPU time of all vCPUs while the holder, or the next in line, is stopped, "
+        "itself is what an acquisition costs the subject “no lock”, measured in the same rounds; waiting is "
+        "all beyond that. Burnt is CPU time of all vCPUs while the holder or the next in line is stopped, "
         "when under strict order nobody can get the lock.</p>\n</section>"
     )

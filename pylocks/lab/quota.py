@@ -52,22 +52,15 @@ class Group:
     """A control group with a quota."""
 
     path: Path
-    cpus: float
 
     def enter(self) -> None:
         """Let this process be in it."""
         (self.path / "cgroup.procs").write_text("0")
 
-    def throttled_ns(self) -> int:
-        """How long its runnable processes were kept from their CPUs, summed over CPUs."""
+    def exhausted(self) -> int:
+        """How often the quota was used up before its period was over."""
         found = dict(line.split() for line in (self.path / "cpu.stat").read_text().splitlines())
-        if "throttled_usec" in found:
-            return int(found["throttled_usec"]) * 1000
-        return int(found.get("throttled_time", 0))
-
-    def stolen(self, window_ns: int) -> float:
-        """The part of a window that was taken from each CPU."""
-        return min(1.0, self.throttled_ns() / window_ns / self.cpus) if window_ns else 0.0
+        return int(found["nr_throttled"])
 
 
 def _hierarchy(mount: Path = MOUNT) -> Hierarchy:
@@ -130,7 +123,7 @@ def group(plan: StolenSlice) -> Iterator[Group]:
             os._exit(0)
     os.close(readable)
     try:
-        yield Group(path, cpus)
+        yield Group(path)
     finally:
         os.close(writable)
         os.waitpid(caretaker, 0)

@@ -33,7 +33,10 @@ COLUMNS: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
     ("max", "max wait", "the longest wait", units.duration),
     ("stolen", "stolen", "the part of the vCPUs' time in which they were stopped",
      _number(lambda value: f"{value:.0%}")),
-    ("slices", "stops", "times that somebody was stopped for a slice", _number(lambda value: f"{value:.0f}")),
+    ("slices", "stops", "times that somebody was stopped for a slice, or a quota was used up",
+     _number(lambda value: f"{value:.0f}")),
+    ("missed", "missed", "times that another vCPU was stopped than is meant, and went on at once",
+     _number(lambda value: f"{value:.0f}")),
     ("burnt", "burnt", "CPUs that all vCPUs used while the one that is meant was stopped",
      _number(lambda value: f"{value:.3f}")),
     ("passed", "passed", "acquisitions a second meanwhile", units.count),
@@ -63,7 +66,12 @@ def _digits(value: float) -> str:
     return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
-HEADER = ("", *(title for _, title, _, _ in COLUMNS[:2]), "/ native", *(title for _, title, _, _ in COLUMNS[2:]))
+HEADER = (
+    "",
+    *(title for _, title, _, _ in COLUMNS[:2]),
+    "/ native",
+    *(title for _, title, _, _ in COLUMNS[2:]),
+)
 
 
 def load(cell: Mapping[str, Any], cpus: int) -> str:
@@ -108,9 +116,7 @@ def tables(result: Mapping[str, Any]) -> Iterator[Table]:
     cpus = len(result["options"]["cpus"])
     for name, found in result["scenarios"].items():
         for cell, samples in found["cells"].items():
-            rows = tuple(
-                (label(subject), *cells, remark) for subject, cells, remark in subject_rows(samples)
-            )
+            rows = tuple((label(subject), *cells, remark) for subject, cells, remark in subject_rows(samples))
             yield Table(f"{name} {cell}: {load(found['loads'][cell], cpus)}", (*HEADER, ""), rows)
         shape = [row for row in result["shape"] if row["bar"]["scenario"] == name]
         if shape:

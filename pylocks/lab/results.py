@@ -1,4 +1,4 @@
-"""From samples to what the experiments are about: what an acquisition costs, and how much of it is waiting."""
+"""From samples to what the experiments are about: what an acquisition costs, and how much is waiting."""
 
 from __future__ import annotations
 

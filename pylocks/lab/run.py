@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from pylocks import __version__
@@ -66,9 +67,7 @@ def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
     machine, said, work = host.describe(), warnings.before(), speed()
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     setup = Setup(options.cpus, tuple(sorted(os.sched_getaffinity(0))), options.steal, options.period_ns)
-    engine = Engine(
-        quick=options.quick, rounds=options.rounds, seconds=options.seconds, seed=options.seed
-    )
+    engine = Engine(quick=options.quick, rounds=options.rounds, seconds=options.seconds, seed=options.seed)
     found: dict[str, Any] = {}
     for one in options.chosen:
         scenario = one.scenario(setup)
@@ -79,7 +78,7 @@ def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
             said.append(f"{one.name} was left out: {refused}")
             continue
         with _on(options.cpus):
-            got = measure(scenario, engine, work, lambda text, name=one.name: tell(f"{name}: {text}"))
+            got = measure(scenario, engine, work, partial(_say, tell, one.name))
         derive(got)
         found[one.name] = asdict(got)
     result: dict[str, Any] = {
@@ -96,6 +95,10 @@ def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
     result["shape"] = judged(result)
     result["warnings"] = [*said, *warnings.after(result), *_idle_thieves(found)]
     return result
+
+
+def _say(tell: Callable[[str], None], name: str, text: str) -> None:
+    tell(f"{name}: {text}")
 
 
 def _idle_thieves(found: dict[str, Any]) -> Iterator[str]:

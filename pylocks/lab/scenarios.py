@@ -16,7 +16,6 @@ NATIVE, YIELD, FUTEX = "pylocks:native", "pylocks:yield", "pylocks:futex"
 BOUNDED, WORK = "pylocks:bounded", "empty"
 LINEUP = (NATIVE, YIELD, FUTEX, BOUNDED, WORK)
 """The last is no lock: what its acquisitions cost is the work itself, and all above that is waiting."""
-INSIDE_NS, OUTSIDE_NS = 2_000, 2_000
 STEAL, PERIOD_NS = 0.5, 20 * MS
 
 FRIEBEL = (
@@ -53,6 +52,22 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Load:
+    """One load of an experiment: a cell of it."""
+
+    factor: int
+    """vCPUs for each CPU."""
+    inside_ns: int = 2_000
+    outside_ns: int = 2_000
+    quick: bool = True
+
+    @property
+    def cell(self) -> str:
+        """Its name."""
+        return f"{self.factor}x"
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One row."""
 
@@ -65,12 +80,9 @@ class Experiment:
     """The shape that is expected, for people."""
     aim: str
     """Of plan.AIMS."""
-    factors: tuple[int, ...]
-    """vCPUs for each CPU: a load each."""
+    loads: tuple[Load, ...]
     claims: tuple[Claim, ...]
     """The expected shape, as it can be checked."""
-    quick: tuple[int, ...] = ()
-    """Of the factors, those in the quick run; none: all."""
 
     @property
     def steals(self) -> bool:
@@ -82,19 +94,19 @@ class Experiment:
         steal = (STEAL if setup.steal is None else setup.steal) if self.steals else 0.0
         cells = tuple(
             Cell(
-                f"{factor}x",
-                factor * len(setup.cpus),
-                INSIDE_NS,
-                OUTSIDE_NS,
-                pin=factor == 1,
-                quick=factor in (self.quick or self.factors),
+                load.cell,
+                load.factor * len(setup.cpus),
+                load.inside_ns,
+                load.outside_ns,
+                pin=load.factor == 1,
+                quick=load.quick,
                 aim=self.aim,
                 steal=steal,
                 period_ns=setup.period_ns,
                 thief_cpus=setup.thief_cpus,
             )
-            for factor in self.factors
-            if factor * len(setup.cpus) > 1
+            for load in self.loads
+            if load.factor * len(setup.cpus) > 1
         )
         return Scenario(self.name, self.meaning, cells, LINEUP, NATIVE, module="pylocks.lab.host")
 
@@ -115,8 +127,8 @@ def _idle(scenario: str, cell: str) -> Iterator[Claim]:
     yield Claim("while it is stopped, futex burns at most 0.2 of what native burns", bar)
     bar = Bar(scenario, cell, NATIVE, "burnt", at_least=0.7)
     yield Claim("while it is stopped, native burns at least 0.7 CPUs", bar, quiet=True)
-    bar = Bar(scenario, cell, YIELD, "burnt", at_least=3.0, against=(FUTEX,))
-    yield Claim("yield gives up what others want, and burns the rest: at least 3 times futex", bar)
+    bar = Bar(scenario, cell, YIELD, "burnt", at_least=0.5, against=(NATIVE,))
+    yield Claim("yield gives up only what others want: it burns at least half of that", bar, quiet=True)
 
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -126,7 +138,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "the case for which ticket locks were made",
         "All alike: where nobody is preempted there is nothing to cure, and the cure costs nothing.",
         "nobody",
-        (1,),
+        (Load(1),),
         (
             _gives_back("no-steal", "1x", FUTEX, 1.25),
             _gives_back("no-steal", "1x", BOUNDED, 1.25),
@@ -143,7 +155,9 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         f"lock-holder preemption: {UHLIG}; {FRIEBEL}",
         "While the holder is stopped native waiters burn whatever CPU they get; enlightened ones sleep.",
         "holder",
-        (1, 2),
+        # Longer at 2x: of a native lock that has collapsed, a holder that is inside for 2 us in some ms is
+        # hardly ever caught.
+        (Load(1), Load(2, 100_000, 20_000)),
         (
             *_idle("holder-preempted", "1x"),
             _gives_back("holder-preempted", "1x", FUTEX, 0.9),
@@ -156,14 +170,19 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "next-ticket-preempted",
         "the next in line is stopped until a slice after its turn has come, once a period",
         f"lock-waiter preemption, which only fair locks know: {FRIEBEL}; {OUYANG}",
-        "The same as with the holder, though the lock is free: only the next ticket may take it.",
+        "As with the holder, though the lock is free: under strict order only the next ticket may take it.",
         "next",
-        (1, 2),
+        (Load(1), Load(2)),
         (
             *_idle("next-ticket-preempted", "1x"),
             _gives_back("next-ticket-preempted", "1x", FUTEX, 0.9),
             _spins("next-ticket-preempted", "2x"),
             _gives_back("next-ticket-preempted", "2x", FUTEX, 0.25),
+            Claim(
+                "bounded goes on meanwhile: others pass, a thousand times a second at least",
+                Bar("next-ticket-preempted", "2x", BOUNDED, "passed", at_least=1_000),
+                quiet=True,
+            ),
         ),
     ),
     Experiment(
@@ -172,14 +191,13 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         f"{FRIEBEL}: more virtual CPUs than processors",
         "Native collapses: nearly all its CPU time is spinning for vCPUs that wait for a CPU.",
         "nobody",
-        (2, 4),
+        (Load(2, quick=False), Load(4)),
         (
             _spins("overcommit", "4x"),
             _gives_back("overcommit", "4x", YIELD, 0.5),
             _gives_back("overcommit", "4x", FUTEX, 0.25),
             _gives_back("overcommit", "4x", BOUNDED, 0.25),
         ),
-        quick=(4,),
     ),
     Experiment(
         "steal-independent",
@@ -187,7 +205,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         f"a hypervisor that schedules vCPUs one by one: {UHLIG}",
         "Native spins for those who are stopped; enlightened waiters leave the CPU to others.",
         "independent",
-        (1,),
+        (Load(1),),
         (_gives_back("steal-independent", "1x", FUTEX, 0.9),),
     ),
     Experiment(
@@ -196,7 +214,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         f"co-scheduling: {OUSTERHOUT}",
         "As if nothing was stolen: who is stopped keeps nobody waiting who runs.",
         "gang",
-        (1,),
+        (Load(1),),
         (
             _gives_back("steal-gang", "1x", FUTEX, 1.25),
             Claim(
@@ -210,10 +228,9 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "steal-quota",
         "the vCPUs share a control group whose quota leaves them half of each period",
         "CPU limits of containers",
-        "The kernel stops one CPU after another when the quota is used up: native spends the quota of "
-        "all on spinning for who is stopped.",
+        "Spinning uses up the quota of those who have work to do: native does next to nothing with it.",
         "quota",
-        (2,),
+        (Load(2),),
         (_spins("steal-quota", "2x"), _gives_back("steal-quota", "2x", FUTEX, 0.25)),
     ),
 )
@@ -225,4 +242,3 @@ def experiment(name: str) -> Experiment:
         if found.name == name:
             return found
     raise LookupError(f"no scenario {name!r}; there are {', '.join(one.name for one in EXPERIMENTS)}")
-

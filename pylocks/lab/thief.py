@@ -6,7 +6,7 @@ when it can't move any more, looked at again: if it is not the one that is meant
 the attempt is counted as missed.
 
 However the slice ends, nobody is left stopped: the thief lets all go on when it ends, its parent does so
-when the thief has ended in any way, and if the parent is killed the vCPUs are killed with it.
+as soon as the thief has ended in any way, and if the parent is killed the vCPUs are killed with it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from types import TracebackType
@@ -28,7 +30,7 @@ from pylocks.bench.csubjects import library
 
 from .plan import StolenSlice
 
-__all__ = ["Loot", "Thief"]
+__all__ = ["Heist", "Loot", "Scene", "Thief", "VCpu", "events"]
 
 NAP_S = 20e-6
 LOOK_S = 0.002
@@ -43,10 +45,10 @@ MOST_STOPS = 2_000
 class Loot:
     """What was stolen while the window was open."""
 
-    stolen: float = 0.0
-    """Of the vCPUs' time, the part in which they were stopped."""
+    stolen: float | None = 0.0
+    """Of the vCPUs' time, the part in which they were stopped; None: the kernel does it, and does not say."""
     slices: int = 0
-    """Times that somebody was stopped for a slice."""
+    """Times that somebody was stopped for a slice, or a quota was used up."""
     missed: int = 0
     """Times that a vCPU was stopped that was not the one that is meant, and so went on at once."""
     burnt: float | None = None
@@ -97,6 +99,18 @@ class Scene:
     lock: pylocks.TicketLock
 
 
+def events(chance: random.Random, plan: StolenSlice, vcpus: int) -> list[tuple[int, bool, int]]:
+    """What happens in a period: (ns after it began, whether a stop begins, number of the vCPU), in order."""
+    length = round(plan.steal * plan.period_ns)
+    found = []
+    together = chance.randrange(plan.period_ns - length + 1)
+    for number in range(vcpus):
+        alone = chance.randrange(plan.period_ns - length + 1)
+        when = together if plan.aim == "gang" else alone
+        found += [(when, True, number), (when + length, False, number)]
+    return sorted(found)
+
+
 class Heist:
     """The thief's work, in its own process."""
 
@@ -118,12 +132,12 @@ class Heist:
             time.sleep(LOOK_S)
         self.vcpus = [VCpu(number, worker.pid) for number, worker in enumerate(self.arena.workers)]
         try:
-            {
-                "independent": self.strike_at_random,
-                "gang": self.strike_at_random,
-                "holder": lambda: self.strike(self.holder, self.is_holder),
-                "next": lambda: self.strike(self.next_in_line, self.is_next),
-            }[self.plan.aim]()
+            if self.plan.aim == "holder":
+                self.strike(self.holder, self.is_holder)
+            elif self.plan.aim == "next":
+                self.strike(self.next_in_line, self.is_next)
+            else:
+                self.strike_at_random()
         finally:
             for vcpu in self.vcpus:
                 self.release(vcpu)
@@ -184,24 +198,18 @@ class Heist:
 
     def strike_at_random(self) -> None:
         """Each vCPU at a time of its own in every period, or all at once."""
-        room = self.plan.period_ns - self.length
         began = time.monotonic_ns()
         for number in count():
             at = began + number * self.plan.period_ns
-            together = self.chance.randrange(room + 1)
-            events = []
-            for vcpu in self.vcpus:
-                when = together if self.plan.aim == "gang" else self.chance.randrange(room + 1)
-                events += [(at + when, True, vcpu), (at + when + self.length, False, vcpu)]
-            for when, begins, vcpu in sorted(events, key=lambda event: event[0]):
-                if not self.sleep_until(when):
+            for after, begins, who in events(self.chance, self.plan, len(self.vcpus)):
+                if not self.sleep_until(at + after):
                     return
                 if begins:
-                    vcpu.signal(signal.SIGSTOP)
-                    vcpu.since = time.monotonic_ns()
+                    self.vcpus[who].signal(signal.SIGSTOP)
+                    self.vcpus[who].since = time.monotonic_ns()
                     self.loot.slices += self.opened is not None
                 else:
-                    self.release(vcpu)
+                    self.release(self.vcpus[who])
 
     # ------------------------------------------------------ at somebody
 
@@ -308,6 +316,9 @@ class Thief:
             os.write(self._report, json.dumps(asdict(loot)).encode())
 
         self._pid = child(work)
+        self._pidfd = os.pidfd_open(self._pid)
+        self._watch = threading.Thread(target=self._await)
+        self._watch.start()
 
     def __enter__(self) -> Thief:
         return self
@@ -315,20 +326,22 @@ class Thief:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._status is None:
-            os.kill(self._pid, signal.SIGKILL)  # not yet waited for: the pid is still its own
-            self._wait()
-        for worker in self._scene.arena.workers:
-            if worker.pid:
-                os.kill(worker.pid, signal.SIGCONT)  # its own as well: the crew waits for it later
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._watch.join()
+        os.close(self._pidfd)
         os.close(self._report)
 
-    def _wait(self) -> None:
+    def _await(self) -> None:
+        """Let everybody go on as soon as it has ended: those whom it left stopped keep the others waiting."""
         self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        for worker in self._scene.arena.workers:
+            if worker.pid:
+                os.kill(worker.pid, signal.SIGCONT)  # its own: the crew waits for it after us
 
     def loot(self) -> dict[str, Any]:
         """What it got, once the slice is over; OSError if it failed."""
-        self._wait()
+        self._watch.join()
         if self._status != 0:
             raise OSError(f"the thief ended with status {self._status}; what it said stands above")
         found: dict[str, Any] = json.loads(os.pread(self._report, os.fstat(self._report).st_size, 0))
