@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .plan import StolenSlice
 
-__all__ = ["Group", "QuotaError", "group", "refusal"]
+__all__ = ["Group", "Hierarchy", "QuotaError", "group", "refusal", "root"]
 
 LEAST_US = 1_000
 """That the kernel takes for a quota or a period."""
@@ -97,6 +97,11 @@ def _make(quota_us: int, period_us: int) -> Path:
             raise
         raise QuotaError(f"{path.parent}: no quota can be set there ({error.strerror})") from error
     return path
+
+
+def root(mount: Path = MOUNT) -> Path:
+    """Where groups are made; QuotaError."""
+    return _hierarchy(mount).root
 
 
 def refusal() -> str | None:

@@ -20,8 +20,11 @@ HOLDS = (0.3, 0.8)
 
 
 def derive(found: Found) -> None:
-    """Add to each sample: cost (CPU ns an acquisition), waiting (the part of it that is not the work, which
-    is what it costs without a lock), and what was stolen; the stops of the first round alone are kept."""
+    """Add to each sample what it is about.
+
+    cost: CPU ns for each acquisition; waiting: the part of it that is not the work, which is what an
+    acquisition costs without a lock; and what was stolen.  The stops of the first round alone are kept.
+    """
     for samples in found.cells.values():
         for rounds in samples.values():
             for sample in rounds:
@@ -29,15 +32,19 @@ def derive(found: Found) -> None:
         work = typical(samples.get(WORK, ()), "cost")
         for subject, rounds in samples.items():
             for number, sample in enumerate(rounds):
+                loot = sample.pop("loot")
                 sample["waiting"] = None
                 if subject != WORK and work is not None:
-                    # Without a single acquisition, all of it was waiting.
-                    cost = sample["cost"]
-                    sample["waiting"] = 1.0 if cost is None else max(0.0, 1 - work.median / cost)
-                loot = sample.pop("loot")
+                    sample["waiting"] = _waiting(sample["cost"], work.median)
+                sample["thief"] = loot.pop("cpu")
                 stops = loot.pop("stops")
-                sample |= {**loot, "thief": loot["cpu"], "cpu": sample["cpu"]}
-                sample["stops"] = stops if number == 0 else []
+                sample |= {**loot, "stops": stops if number == 0 else []}
+
+
+def _waiting(cost: float | None, work: float) -> float:
+    if cost is None:
+        return 1.0  # not a single acquisition: all of it was waiting
+    return max(0.0, 1 - work / cost) if cost else 0.0
 
 
 def judged(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -85,6 +85,10 @@ class VCpu:
         except OSError:
             return 0
 
+    def close(self) -> None:
+        """Look no more."""
+        os.close(self._stat)
+
     def signal(self, number: signal.Signals) -> None:
         """Send it."""
         os.kill(self.pid, number)  # its parent, which is ours, has not waited for it: the pid is its own
