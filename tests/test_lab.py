@@ -257,7 +257,11 @@ def test_claims_are_judged() -> None:
 
 
 def test_what_can_not_be_told_is_not_judged() -> None:
-    subjects = {"native": {"waiting": 0.99, "cost": 1000.0}, "bounded": {"passed": 2000.0}}
+    subjects: dict[str, dict[str, Any]] = {
+        "native": {"waiting": 0.99, "cost": 1000.0},
+        "futex": {"cost": None},
+        "bounded": {"passed": 2000.0},
+    }
     busy = verdicts(NEXT, others=1.0, **subjects)
     assert busy[GOES_ON]["met"] is None and busy[GOES_ON]["why"] == "other programs used 1.0 CPUs"
     assert busy[SPINS]["met"] is True
