@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import run as runs
 from support.page import self_contained
 from support.wait import until
 
@@ -30,6 +31,10 @@ from pylocks.lab import quota, report, results, scenarios
 from pylocks.lab.plan import AIMS, StolenSlice
 from pylocks.lab.scenarios import EXPERIMENTS, LINEUP, Experiment, Setup
 from pylocks.lab.thief import STOPPED, Heist, Loot, Scene, VCpu, events
+
+pytestmark = pytest.mark.timeout(300)
+PATIENCE_S = 250.0
+"""Many processes are started and measured one after another, each of them at the mercy of the machine."""
 
 TWO = Setup(cpus=(0, 1), thief_cpus=(0, 1))
 
@@ -280,10 +285,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("lab")
     tiny = ("--quick", "--rounds", "1", "--seconds", "0.15", "--no-progress", "--period", "10ms")
     files = ("--json", str(out / "o.json"), "--html", str(out / "o.html"))
-    status = cli.main(
-        ["lab", "holder-preempted", "steal-gang", "--steal", "0.4", "--seed", "7", *tiny, *files]
-    )
-    assert status == 0
+    given = ("holder-preempted", "steal-gang", "--steal", "0.4", "--seed", "7", *tiny, *files)
+    runs.python("-m", "pylocks", "lab", *given, limit=PATIENCE_S).check()
     return {
         "result": json.loads((out / "o.json").read_text()),
         "html": (out / "o.html").read_text(encoding="utf-8"),

@@ -21,6 +21,10 @@ from pylocks import cli
 from pylocks.lab import quota
 from pylocks.lab.plan import StolenSlice
 
+pytestmark = pytest.mark.timeout(300)
+PATIENCE_S = 250.0
+"""Many processes are started one after another, each of them at the mercy of the machine."""
+
 # --------------------------------------------------------------- processes
 
 
@@ -71,7 +75,7 @@ def running(scenario: str, seconds: str = "60") -> Iterator[Running]:
                 seen.extend(filter(None, [find(command)]))
             return bool(seen)
 
-        until(there, "a thief")
+        until(there, "a thief", PATIENCE_S)
         yield seen[-1]
     finally:
         command.kill()
@@ -93,7 +97,7 @@ def groups() -> set[str]:
 def test_nobody_is_left_by_a_command_that_is_ended(number: signal.Signals) -> None:
     with running("steal-gang") as lab:
         lab.command.send_signal(number)
-        shown, _ = lab.command.communicate(timeout=60)
+        shown, _ = lab.command.communicate(timeout=PATIENCE_S)
         until(lambda: gone(lab.family), "all of its processes to end")
     assert lab.command.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in shown
@@ -102,7 +106,7 @@ def test_nobody_is_left_by_a_command_that_is_ended(number: signal.Signals) -> No
 def test_nobody_is_left_by_a_measuring_process_that_is_killed() -> None:
     with running("steal-gang") as lab:
         lab.host.kill()
-        shown, _ = lab.command.communicate(timeout=60)
+        shown, _ = lab.command.communicate(timeout=PATIENCE_S)
         until(lambda: gone(lab.family), "all of its processes to end")
     assert lab.command.returncode == 2 and "ended with status -9" in shown
 
@@ -113,7 +117,7 @@ def test_a_thief_that_is_killed_leaves_nobody_stopped() -> None:
         assert vcpus
         until(lambda: any(vcpu.status() == psutil.STATUS_STOPPED for vcpu in vcpus), "somebody to be stopped")
         lab.thief.kill()
-        shown, _ = lab.command.communicate(timeout=60)
+        shown, _ = lab.command.communicate(timeout=PATIENCE_S)
         until(lambda: gone(lab.family), "all of its processes to end")
     assert lab.command.returncode == 2 and "the thief ended with status -9" in shown
 
@@ -208,7 +212,7 @@ def console(page: Path, out: Path) -> list[str]:
     done = subprocess.run(
         [BROWSER, *HEADLESS, f"--user-data-dir={out / 'profile'}", f"--screenshot={out / 'page.png'}",
          page.as_uri()],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -217,7 +221,8 @@ def console(page: Path, out: Path) -> list[str]:
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser")
 def test_a_browser_shows_the_page_without_complaints(tmp_path: Path) -> None:
     options = ("--quick", "--rounds", "1", "--seconds", "0.1", "--no-progress")
-    assert cli.main(["lab", "no-steal", *options, "--html", str(tmp_path / "o.html")]) == 0
+    given = ("no-steal", *options, "--html", tmp_path / "o.html")
+    runs.python("-m", "pylocks", "lab", *given, limit=PATIENCE_S).check()
     assert console(tmp_path / "o.html", tmp_path) == []
     assert (tmp_path / "page.png").stat().st_size > 50_000
     (tmp_path / "bad.html").write_text("<script>nothing.at.all()</script>")
