@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WIDTH, HEIGHT = 1180, 1120
+WIDTH, HEIGHT = 1180, 890
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HEADLESS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

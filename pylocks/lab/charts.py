@@ -106,8 +106,9 @@ def spent(samples: Mapping[str, Sequence[Mapping[str, Any]]], name: str, title: 
             colour = SUBJECTS[subject][0]
             axes.barh(height, used.median - lost, height=0.62, color=colour)
             axes.barh(height, lost, left=used.median - lost, height=0.62, color=colour, alpha=0.35)
-            text = f" {lost:.2f} of {used.median:.2f}" if subject != WORK else f" {used.median:.2f}"
-            axes.text(used.median, height, text, va="center", fontsize=9.5, color=INK)
+            text = f"{lost:.2f} of {used.median:.2f}" if subject != WORK else f"{used.median:.2f}"
+            axes.annotate(text, (used.median, height), (5, 0), textcoords="offset points", va="center",
+                          fontsize=9.5, color=INK)  # fmt: skip
         axes.set_yticks(range(len(subjects)), [label(subject) for subject in subjects])
         axes.set_ylim(len(subjects) - 0.4, -0.6)
         axes.set_xlim(left=0)

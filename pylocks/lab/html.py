@@ -74,7 +74,8 @@ def _head(result: Mapping[str, Any]) -> str:
         '<p class="lead">A hypervisor, or a scheduler, may stop a virtual CPU that holds a lock, or the one '
         "that is next in line. Native waiters of a ticket lock then spin, for nothing, until it goes on; "
         "enlightened ones go to sleep until they are kicked, and give their CPU time back.</p>\n"
-        f'<p class="host">First shown by {escape(FRIEBEL)}. Here: {escape(host.line(result["host"]))}.</p>\n'
+        f'<p class="host">The observation is that of {escape(FRIEBEL)}. Here: '
+        f"{escape(host.line(result['host']))}.</p>\n"
         "</header>"
     )
 
@@ -119,23 +120,22 @@ def _claims(result: Mapping[str, Any], name: str) -> str:
 def _cell(name: str, cell: str, found: Mapping[str, Any], cpus: int) -> str:
     samples, about = found["cells"][cell], found["loads"][cell]
     title = f"What became of the CPU time: {name} {cell}"
-    figures = [
-        _figure(
-            charts.spent(samples, f"{name}-{cell}", escape(title)),
-            f"CPUs used, of {cpus}: full colour the work, pale the waiting (the first number).",
-        )
-    ]
+    spent = _figure(
+        charts.spent(samples, f"{name}-{cell}", escape(title)),
+        f"CPUs used, of {cpus}: full colour the work, pale the waiting (the first number).",
+    )
+    stops = ""
     for subject in (NATIVE, FUTEX):
         first = (samples.get(subject) or [None])[0]
         if first and first["stops"]:
             title = f"When vCPUs were stopped: {name} {cell}, {label(subject)}"
             picture = charts.stops(first, about["processes"], subject, f"{name}-{cell}", escape(title))
-            figures.append(
-                _figure(picture, f"When vCPUs were stopped ({label(subject)}, first round, up to 300 ms).")
+            stops += _figure(
+                picture, f"When vCPUs were stopped ({label(subject)}, first round, up to 300 ms)."
             )
     return (
-        f'<h3>{escape(cell)}: {escape(load(about, cpus))}</h3>\n<div class="pair">{"".join(figures)}</div>\n'
-        f"{_table(samples)}"
+        f"<h3>{escape(cell)}: {escape(load(about, cpus))}</h3>\n"
+        f'<div class="pair">{spent}<div>{stops}</div></div>\n{_table(samples)}'
     )
 
 
