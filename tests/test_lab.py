@@ -24,10 +24,10 @@ from support.wait import until
 import pylocks
 from pylocks import cli
 from pylocks.bench.arena import Arena, child
-from pylocks.bench.csubjects import library
+from pylocks.bench.csubjects import library, subject
 from pylocks.bench.results import Found
 from pylocks.bench.sample import Sample
-from pylocks.lab import quota, report, results, scenarios
+from pylocks.lab import host, quota, report, results, scenarios
 from pylocks.lab.plan import AIMS, StolenSlice
 from pylocks.lab.scenarios import EXPERIMENTS, LINEUP, Experiment, Setup
 from pylocks.lab.thief import STOPPED, Heist, Loot, Scene, VCpu, events
@@ -204,6 +204,20 @@ def test_everybody_is_stopped_for_a_slice_of_each_period(aim: str) -> None:
         assert all(end[who] - begin[who] == 6_000_000 for who in begin)
         assert min(begin.values()) >= 0 and max(end.values()) <= stolen.period_ns
         assert (len(set(begin.values())) == 1) == (aim == "gang")
+
+
+def test_a_vcpu_that_fails_ends_the_slice(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And the thief with it, who never gets to work."""
+
+    def refuse(_: int) -> None:
+        raise PermissionError("no niceness here")
+
+    monkeypatch.setattr("pylocks.lab.host.os.nice", refuse)
+    with pytest.raises(OSError):
+        host.play(subject("pylocks"), "fifo", plan("gang"), 1.0)
+    capfd.readouterr()
 
 
 # ----------------------------------------------------------------- figures
