@@ -27,7 +27,7 @@ from pylocks.bench.arena import Arena, child
 from pylocks.bench.csubjects import library, subject
 from pylocks.bench.results import Found
 from pylocks.bench.sample import Sample
-from pylocks.lab import host, quota, report, results, scenarios
+from pylocks.lab import host, quota, report, results, run, scenarios
 from pylocks.lab.plan import AIMS, StolenSlice
 from pylocks.lab.scenarios import EXPERIMENTS, LINEUP, Experiment, Setup
 from pylocks.lab.thief import STOPPED, Heist, Loot, Scene, VCpu, events
@@ -275,6 +275,16 @@ def test_claims_are_judged() -> None:
     assert row == (f"2x: {GIVES}", "0.3 of native's", "≤ 0.25", "NOT AS EXPECTED")
 
 
+def test_a_thief_who_catches_hardly_anybody_is_told_of() -> None:
+    def warned(aim: str, slices: int) -> str:
+        cells = {"2x": {"pylocks:futex": [{"slices": slices}], "empty": [{"slices": 0}]}}
+        return " ".join(run.idle_thieves({"x": {"cells": cells, "loads": {"2x": {"aim": aim}}}}))
+
+    assert "x 2x: pylocks:futex was stopped 2 times only in 1 rounds" in warned("holder", 2)
+    assert "used up its quota 0 times only" in warned("quota", 0)
+    assert warned("next", 3) == warned("nobody", 0) == ""
+
+
 def test_what_can_not_be_told_is_not_judged() -> None:
     subjects: dict[str, dict[str, Any]] = {
         "native": {"waiting": 0.99, "cost": 1000.0},
@@ -380,8 +390,6 @@ def test_the_list_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None
 def test_check_tells_by_its_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pylocks.lab import run
-
     def ran(met: bool) -> dict[str, Any]:
         return {"shape": [{"met": met}], "scenarios": {}, "warnings": []}
 

@@ -19,9 +19,9 @@ from pylocks.stress import host
 
 from . import quota
 from .results import derive, judged
-from .scenarios import Experiment, Setup
+from .scenarios import WORK, Experiment, Setup
 
-__all__ = ["SCHEMA", "Options", "run"]
+__all__ = ["SCHEMA", "Options", "idle_thieves", "run"]
 
 SCHEMA = 1
 FEW_SLICES = 3
@@ -93,7 +93,7 @@ def run(options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
         "scenarios": found,
     }
     result["shape"] = judged(result)
-    result["warnings"] = [*said, *warnings.after(result), *_idle_thieves(found)]
+    result["warnings"] = [*said, *warnings.after(result), *idle_thieves(found)]
     return result
 
 
@@ -101,16 +101,23 @@ def _say(tell: Callable[[str], None], name: str, text: str) -> None:
     tell(f"{name}: {text}")
 
 
-def _idle_thieves(found: dict[str, Any]) -> Iterator[str]:
+def idle_thieves(found: dict[str, Any]) -> Iterator[str]:
     """Where hardly anybody was caught, nothing can be said of what that does."""
     for name, scenario in found.items():
         for cell, subjects in scenario["cells"].items():
-            if scenario["loads"][cell]["aim"] not in ("holder", "next"):
-                continue
+            aim = scenario["loads"][cell]["aim"]
             for subject, samples in subjects.items():
                 slices = sum(sample["slices"] for sample in samples)
-                if subject != "empty" and slices < FEW_SLICES * len(samples):
+                if subject == WORK or slices >= FEW_SLICES * len(samples):
+                    continue
+                where = f"{name} {cell}: {subject}"
+                if aim in ("holder", "next"):
                     yield (
-                        f"{name} {cell}: {subject} was stopped {slices} times only in {len(samples)} rounds: "
+                        f"{where} was stopped {slices} times only in {len(samples)} rounds: "
                         "give it longer --seconds"
+                    )
+                elif aim == "quota":
+                    yield (
+                        f"{where} used up its quota {slices} times only in {len(samples)} rounds: "
+                        "others had the CPUs, or it is too large"
                     )
