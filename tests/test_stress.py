@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.page import self_contained
 from support.stress import SHORT, measured, stress
 
 from pylocks._core import lib
@@ -213,49 +212,13 @@ def test_progress_names_each_row_unless_unwanted() -> None:
 # ---------------------------------------------------------------- report and pictures
 
 
-class Page(HTMLParser):
-    """What a page refers to, and whether its elements are closed."""
-
-    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.references: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.references += [
-            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")
-        ]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_report_needs_nothing_but_itself(quick: dict[str, Any]) -> None:
-    page = Page()
-    page.feed(quick["html"])
-    assert page.open == []
-    assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
-    assert all(reference.startswith("#") for reference in page.references)
-    assert "http:" not in quick["html"] and "https:" not in quick["html"] and "@import" not in quick["html"]
-    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", quick["html"]))
+    self_contained(quick["html"])
 
 
 def test_the_report_shows_everything(quick: dict[str, Any]) -> None:
     html, result = quick["html"], quick["result"]
-    page = Page()
-    page.feed(html)
-    assert page.tags.count("svg") == 3
+    assert self_contained(html).tags.count("svg") == 3
     assert html.count('<td class="name">') == len(result["rows"])
     assert "PASS" in html and "--seed 11" in html and result["host"]["kernel"] in html
     assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html

@@ -115,9 +115,9 @@ def _parked() -> Iterator[Bar]:
 BARS: tuple[Bar, ...] = (*_uncontended(), *_fifo(), *_bounded(), *_python(), *_choice(), *_parked())
 
 
-def judge(result: Mapping[str, Any]) -> list[Verdict]:
-    """Every bar of the loads and subjects that were run, or should have been."""
-    return [_judge(bar, result) for bar in BARS if _concerns(bar, result)]
+def judge(result: Mapping[str, Any], bars: Sequence[Bar] | None = None) -> list[Verdict]:
+    """Every bar (None: of BARS) of the loads and subjects that were run, or should have been."""
+    return [_judge(bar, result) for bar in (BARS if bars is None else bars) if _concerns(bar, result)]
 
 
 def _concerns(bar: Bar, result: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from pylocks.stress.options import check_writable
 if TYPE_CHECKING:
     from .options import Options
 
-__all__ = ["add_parser", "main"]
+__all__ = ["add_parser", "main", "progress"]
 
 PASS, MISSED, USAGE = 0, 1, 2
 LEAST_SECONDS, MOST_SECONDS = 0.01, 600.0
@@ -73,7 +73,7 @@ def main(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         except compare.BadFileError as error:
             parser.error(f"--compare: {error}")
     _check_outputs(parser, given)
-    with _progress(given.no_progress) as tell:
+    with progress(given.no_progress) as tell:
         try:
             result = run.run(options, tell)
         except (build.CompilerError, ProcessError) as error:
@@ -162,7 +162,7 @@ def _show_list() -> None:
 
 
 @contextmanager
-def _progress(silent: bool) -> Iterator[Callable[[str], None]]:
+def progress(silent: bool) -> Iterator[Callable[[str], None]]:
     """Says on a terminal what is being measured."""
     if silent or not sys.stderr.isatty():
         yield lambda text: None

@@ -21,26 +21,26 @@ from .csubjects import CLock, CSubject, library, subject
 from .process import answer
 from .sample import Busy, Sample
 
-__all__ = ["facts", "main", "play"]
+__all__ = ["facts", "main", "opened", "play"]
 
 SPARE_VCPUS = 8
 
 
 @contextmanager
-def _open(found: CSubject, policy: str, processes: int) -> Iterator[tuple[CLock, pylocks.Domain]]:
+def opened(found: CSubject, policy: str, processes: int) -> Iterator[tuple[CLock, pylocks.TicketLock]]:
     """A free lock, in a domain of its own: the dead of one slice are nobody's business in the next."""
     with pylocks.Domain(vcpus=processes + SPARE_VCPUS, locks=16) as domain:
         cell = pylocks.TicketLock(domain=domain, policy=policy)
         with found.open(cell) as lock:
-            yield lock, domain
+            yield lock, cell
 
 
 def facts(found: CSubject, policy: str) -> dict[str, Any]:
     """What this process is, or {"unavailable": why}."""
     try:
-        with _open(found, policy, 1) as (lock, domain):
+        with opened(found, policy, 1) as (lock, cell):
             lock.pairs(1)
-            told = {"protocol": domain.protocol, "slow_path": domain.slow_path}
+            told = {"protocol": cell.domain.protocol, "slow_path": cell.domain.slow_path}
     except (ValueError, OSError, pylocks.PylocksError) as error:
         return {"unavailable": str(error)}
     sites = [op for op in pylocks.ops() if op.module in ("pylocks._lock", "bench.csubjects")]
@@ -55,10 +55,10 @@ def facts(found: CSubject, policy: str) -> dict[str, Any]:
 def play(found: CSubject, policy: str, plan: Slice, ticks_per_ns: float) -> Sample:
     """One slice; OSError."""
     lib = library()
-    with _open(found, policy, plan.processes) as (lock, domain):
+    with opened(found, policy, plan.processes) as (lock, cell):
 
         def counted() -> Mapping[str, int]:
-            return asdict(domain.stats())
+            return asdict(cell.domain.stats())
 
         if plan.game == "death":
             return deaths.play(lock, lambda lock: lock, plan)

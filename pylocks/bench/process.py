@@ -31,7 +31,8 @@ spec = importlib.util.spec_from_file_location(
     "pylocks_bench", engine + "/__init__.py", submodule_search_locations=[engine])
 sys.modules["pylocks_bench"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["pylocks_bench"])
-importlib.import_module("pylocks_bench." + module).main()
+own = module if module.startswith("pylocks.") else "pylocks_bench." + module
+importlib.import_module(own).main()
 """
 
 
@@ -50,7 +51,10 @@ class Target:
 
 
 class Process:
-    """A running `module` of this package, whose main() answers messages; ends with the `with` block."""
+    """A running `module`, whose main() answers messages; ends with the `with` block.
+
+    One of this package; or, if it is named in full, of the pylocks that is measured.
+    """
 
     def __init__(self, module: str, setting: Setting, target: Target | None = None) -> None:
         target = Target() if target is None else target

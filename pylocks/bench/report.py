@@ -12,7 +12,7 @@ from .results import Samples, Spread, ratio, typical
 from .scenarios import scenario
 from .uncontended.cases import OURS
 
-__all__ = ["Table", "show", "tables"]
+__all__ = ["Table", "print_tables", "show", "tables"]
 
 WIDTH = 160
 """Where there is no terminal."""
@@ -217,7 +217,7 @@ def bars(verdicts: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def show(result: Mapping[str, Any], to: IO[str], *, more: Sequence[Table] = ()) -> None:
-    """All tables and warnings, with rich if it is there."""
+    """All tables and warnings."""
     shown = [*tables(result), *([bars(result["bars"])] if result["bars"] else []), *more]
     options = result["options"]
     lines = [
@@ -225,7 +225,12 @@ def show(result: Mapping[str, Any], to: IO[str], *, more: Sequence[Table] = ()) 
         f"Medians of {options['rounds']} interleaved rounds, slices of {options['seconds']:g} s; ratios are "
         "medians of the rounds' ratios, with their quartiles in brackets.",
     ]
-    notes = [f"warning: {warning}" for warning in result["warnings"]]
+    print_tables(lines, shown, result["warnings"], to)
+
+
+def print_tables(lines: Sequence[str], shown: Sequence[Table], warnings: Sequence[str], to: IO[str]) -> None:
+    """What was measured on, what was found, and what may have spoilt it; with rich if it is there."""
+    notes = [f"warning: {warning}" for warning in warnings]
     try:
         import rich  # noqa: F401
     except ImportError:

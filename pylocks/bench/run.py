@@ -57,7 +57,7 @@ def measure(one: Scenario, options: Options, work: Speed, tell: Callable[[str], 
     with ExitStack() as stack:
         there: list[tuple[Contender, Process]] = []
         started = [
-            (row, stack.enter_context(Process(row.module, row.setting, target)))
+            (row, stack.enter_context(Process(one.module or row.module, row.setting, target)))
             for row, target in _rows(one, options)
         ]
         for row, process in started:

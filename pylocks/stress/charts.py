@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -188,10 +188,7 @@ def svg(result: dict[str, Any], name: str) -> str:
         axes.set_title("")  # the page has its own
         axes.set_ylabel("")
         figure.subplots_adjust(left=0.17, right=0.79, top=0.965, bottom=0.145)
-        text = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=nothing)
-    return _for_page(text.getvalue(), lines)
+        return for_page(figure, {line.light: f"--{line.name}" for line in lines})
 
 
 def properties(lines: Sequence[Series], *, dark: bool) -> dict[str, str]:
@@ -199,15 +196,21 @@ def properties(lines: Sequence[Series], *, dark: bool) -> dict[str, str]:
     return {f"--{line.name}": line.dark if dark else line.light for line in lines}
 
 
-def _for_page(text: str, lines: Sequence[Series]) -> str:
-    """An SVG file as an element: no prologue, no fixed size, no identifiers that could clash."""
+def for_page(figure: Figure, colours: Mapping[str, str]) -> str:
+    """A figure as an element: no prologue, no fixed size, no identifiers that could clash.
+
+    colours: those that the page has as custom properties -> their names.
+    """
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     named = {INK: "--ink", FAINT: "--faint", GRID: "--grid", GROUND: "--ground"}
-    named |= {line.light: f"--{line.name}" for line in lines}
+    named |= colours
     for colour, name in named.items():
         text = text.replace(colour, f"var({name})")
     return text.strip()

@@ -83,6 +83,8 @@ class Scenario:
     """What the times are of."""
     measure: Callable[[Options, Callable[[str], None]], Found] | None = None
     """How it is measured, if not as the others are: the cells are then what it says."""
+    module: str = ""
+    """Whose main() its processes run, if not that of their contender's."""
 
 
 def grid(counts: tuple[int, ...], rare: tuple[int, ...] = (), *, pin: bool = False) -> tuple[Cell, ...]:
