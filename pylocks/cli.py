@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     from pylocks import __version__
 
     from .bench import command as bench
+    from .deadlocks import command as deadlocks
     from .stress import command
 
     parser = argparse.ArgumentParser(prog="pylocks", description="Fair ticket locks between processes.")
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(commands)
     bench.add_parser(commands)
+    deadlocks.add_parser(commands)
     ops = commands.add_parser(
         "ops",
         help="show the patch table of this process",

@@ -149,6 +149,8 @@ int plk_nest(struct plk_wait *w)
     if (depth >= PLK_PEND_DEPTH)
         return -ENOSPC;
     w->forks = plk_forks();
+    w->since = PLK_LOAD(&me->wait_since);
+    PLK_STORE(&me->wait_since, 0); /* who handles a signal does not wait */
     PLK_STORE(&me->outer[depth].ticket, w->ticket);
     PLK_STORE(&me->outer[depth].cell, w->lock->id);
     PLK_STORE_RELEASE(&me->depth, depth + 1); /* kept in the stack before pending falls */
@@ -166,5 +168,7 @@ int plk_unnest(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->pending, w->lock->id); /* back in place before the stack falls */
     PLK_STORE_RELEASE(&me->shifts, PLK_LOAD(&me->shifts) + 1); /* [D1] between the two; pairs with plk_look_at_slot */
     PLK_STORE_RELEASE(&me->depth, PLK_LOAD(&me->depth) - 1);
+    PLK_STORE(&me->wanted, PLK_WANTED(w)->id);
+    PLK_STORE_RELEASE(&me->wait_since, w->since); /* last: shifts has moved, which tells it from before */
     return 0;
 }

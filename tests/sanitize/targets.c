@@ -427,7 +427,7 @@ static void call_something(void)
         break;
     case 10:
         if (!world.enrolled) /* nobody uses it: then it may be reset */
-            result(T_reset, plk_reset(segment, PLK_NATIVE + below(2), PLK_BARRIER_FENCE + below(2)));
+            result(T_reset, plk_reset(segment, PLK_NATIVE + below(2), PLK_BARRIER_FENCE + below(2), below(2)));
         choose_ways();
         break;
     case 11:
