@@ -152,7 +152,7 @@ def _edges(domain: Domain, v: CData, interrupted: Sequence[CData]) -> Iterator[_
         yield _Edge(waiter, cell.owner_vcpu, cell.owner_ticket)
     gate = v.wanted if cell.flags & lib.PLK_CELL_BOUNDED else 0
     for other in interrupted:
-        for at in range(min(other.depth, lib.PLK_PEND_DEPTH)):
+        for at in range(min(other.depth, len(other.outer))):
             claim = other.outer[at]
             ahead = claim.cell == v.pending and claim.ticket < v.ticket != lib.PLK_NO_TICKET
             # Who waits in the queue of a bounded lock comes after all who are at its gate.
