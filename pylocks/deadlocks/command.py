@@ -7,10 +7,10 @@ import json
 import os
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from time import sleep
 from typing import Any
 
 from pylocks import errors, segment
@@ -74,7 +74,7 @@ def _watch(given: argparse.Namespace) -> int:
                 else:
                     _show(name, cycle)
                     sys.stdout.flush()
-            time.sleep(PERIOD_S)
+            sleep(PERIOD_S)
     except KeyboardInterrupt:
         return FOUND if shown else NONE
 

@@ -233,9 +233,9 @@ def _process_name(pid: int) -> str:
         process = psutil.Process(pid)
         name = process.name()
         if name.startswith("python"):
-            words = process.cmdline()[1:]
-            script = next((word for word in words if not word.startswith("-")), "")
-            name = script.rpartition("/")[2] or name
+            words = [*process.cmdline()[1:], ""]
+            script = words[1] if words[0] == "-m" else words[0]
+            name = name if script.startswith("-") else script.rpartition("/")[2] or name
     except psutil.Error:
         return ""
     return name
