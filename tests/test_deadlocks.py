@@ -62,9 +62,8 @@ def test_a_cycle_is_found_and_stands_until_a_member_dies(
         assert find(blind) == []
         for index, puppet in enumerate(puppets):
             puppet.start(circles.take, (index + 1) % count)
-        until(lambda: find(blind), "the cycle to close")
         for _ in range(3):
-            (cycle,) = find(blind)
+            (cycle,) = circles.found(blind)
             is_sound(cycle, count)
             assert sorted(who(cycle)) == sorted((puppet.pid, puppet.tid) for puppet in puppets)
             assert all(member.process for member in cycle.members)
@@ -88,8 +87,7 @@ def test_a_chain_is_no_cycle_and_who_waits_behind_one_is_no_member(blind: pylock
         circles.await_waiters(blind, 3)
         assert find(blind) == []
         puppets[2].start(circles.take, 1)  # 1 and 2 close a cycle; 0 and 3 wait behind it
-        until(lambda: find(blind), "the cycle to close")
-        (cycle,) = find(blind)
+        (cycle,) = circles.found(blind)
         assert {pid for pid, _ in who(cycle)} == {puppets[1].pid, puppets[2].pid}
 
 
@@ -100,8 +98,7 @@ def test_two_cycles_are_both_found(blind: pylocks.Domain) -> None:
             puppet.call(circles.take, index)
         for index, puppet in enumerate(puppets):
             puppet.start(circles.take, index ^ 1)
-        until(lambda: len(find(blind)) == 2, "both cycles to close")
-        pids = [frozenset(pid for pid, _ in who(cycle)) for cycle in find(blind)]
+        pids = [frozenset(pid for pid, _ in who(cycle)) for cycle in circles.found(blind, 2)]
         assert set(pids) == {frozenset(p.pid for p in puppets[:2]), frozenset(p.pid for p in puppets[2:])}
 
 
@@ -270,8 +267,7 @@ def test_a_place_in_a_queue_holds_up_those_behind_it(policy: str, detect: bool) 
             if detect:
                 cycle = ahead.finish()
             else:
-                until(lambda: find(domain), "the handler to wait")
-                (cycle,) = find(domain)
+                (cycle,) = circles.found(domain)
                 cycle = Cycle(tuple(sorted(cycle.members, key=lambda each: not each.queued)))
             is_queued, holds = cycle.members
             assert (is_queued.pid, is_queued.holds, is_queued.wants) == (ahead.pid, "lock 0", "lock 1")

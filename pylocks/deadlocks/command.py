@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from time import sleep
+from time import sleep as pause
 from typing import Any
 
 from pylocks import errors, segment
@@ -20,6 +20,8 @@ from .graph import Cycle, Member, find
 
 NONE, FOUND, UNUSABLE = 0, 1, 2
 PERIOD_S = 0.2
+LOOKS, BETWEEN_S = 4, 0.02
+"""Before it is said that there is none: a thread that looks at its signals is not seen to wait."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +76,7 @@ def _watch(given: argparse.Namespace) -> int:
                 else:
                     _show(name, cycle)
                     sys.stdout.flush()
-            sleep(PERIOD_S)
+            pause(PERIOD_S)
     except KeyboardInterrupt:
         return FOUND if shown else NONE
 
@@ -83,11 +85,20 @@ def _look(name: str | None) -> Iterator[tuple[str, Cycle]]:
     for each in [name] if name is not None else _names():
         try:
             with _looked_at(each) as domain:
-                for cycle in find(domain) if domain is not None else ():
+                for cycle in _find(domain) if domain is not None else ():
                     yield each, cycle
         except (errors.DomainError, OSError):
             if name is not None:
                 raise  # of all domains some may be another user's, of another version, or just gone
+
+
+def _find(domain: Domain) -> list[Cycle]:
+    for _ in range(LOOKS - 1):
+        found = find(domain)
+        if found or not any(vcpu.held for vcpu in domain.vcpus()):
+            return found
+        pause(BETWEEN_S)
+    return find(domain)
 
 
 def _names() -> list[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pylocks import DeadlockError, Domain, TicketLock
+from pylocks.deadlocks import Cycle, find
 
 from .puppet import Puppet
 from .wait import until
@@ -117,3 +118,15 @@ def await_waiters(domain: Domain, count: int) -> None:
         lambda: sum(vcpu.waiting_since is not None for vcpu in domain.vcpus()) == count,
         f"{count} threads to wait",
     )
+
+
+def found(domain: Domain, count: int = 1) -> list[Cycle]:
+    """So many cycles; a thread that is just looking at its signals is not seen to wait."""
+    last: list[Cycle] = []
+
+    def look() -> bool:
+        last[:] = find(domain)
+        return len(last) == count
+
+    until(look, f"{count} cycles to stand")
+    return last
