@@ -196,7 +196,8 @@ static PyMethodDef lock_methods[] = {
      "Take the lock in first-come-first-served order; True if taken.\n\n"
      "timeout is in seconds, None for ever; when it passes, the place in the queue is\n"
      "given up and False returned.  Raises AlreadyOwnerError if this thread holds the\n"
-     "lock, ClosedError, DomainFullError, and whatever a signal handler raises.  After a\n"
+     "lock, DeadlockError (see Domain), ClosedError, DomainFullError, and whatever a\n"
+     "signal handler raises.  After a\n"
      "thread died while it held the lock: issues OwnerDiedWarning, or, where\n"
      "on_owner_death is \"raise\", raises OwnerDiedError and does not keep the lock."},
     {"release", METHOD(plk_lock_release), METH_NOARGS,

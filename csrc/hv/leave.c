@@ -35,12 +35,12 @@ static void plk_left_add(struct plk_seat *seat, uint64_t id, uint64_t ticket)
     seat->left[seat->left_count++] = (struct plk_pend){id, ticket};
 }
 
-static void plk_wait_over(struct plk_wait *w)
+/* It has no ticket any more. */
+static void plk_ticket_over(struct plk_wait *w)
 {
     struct plk_vcpu *me = w->seat->vcpu;
 
     PLK_STORE_RELEASE(&me->pending, 0);
-    PLK_STORE(&me->wait_since, 0);
     PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1);
 }
 
@@ -95,7 +95,8 @@ int plk_leave(struct plk_wait *w)
         plk_serve(s, me, cell, w->lock->id, w->ticket);
     else
         plk_left_add(w->seat, w->lock->id, w->ticket);
-    plk_wait_over(w);
+    PLK_STORE(&me->wait_since, 0);
+    plk_ticket_over(w);
     return turn;
 }
 
@@ -128,7 +129,7 @@ int plk_resume(struct plk_wait *w)
         w->ticket = ticket;
         return 1;
     }
-    plk_wait_over(w);
+    plk_ticket_over(w); /* and of a bounded lock the wait goes on */
     return 0;
 }
 
