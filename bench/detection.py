@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ __all__ = ["main"]
 
 CROWDS = (1, 2, 8, 32)
 POLICIES = ("fifo", "bounded")
-ALONE_PAIRS = 100_000
+ALONE_PAIRS = 20_000
 
 PROGRAM = """
 import sys, time, pylocks
@@ -56,11 +57,12 @@ class Row:
 
     def __str__(self) -> str:
         low, _, high = quantiles(self.samples, n=4)
-        return f"{self.what:44} {median(self.samples):8.3f} ({low:.3f} to {high:.3f}) {self.unit}"
+        return f"{self.what:45} {median(self.samples):8.3f} ({low:.3f} to {high:.3f}) {self.unit}"
 
 
-def crowd(lock: pylocks.TicketLock, count: int, seconds: float) -> int:
-    """How often so many processes together have had the lock in that time."""
+def crowd(lock: pylocks.TicketLock, count: int, seconds: float) -> tuple[float, float]:
+    """How often so many processes together have had the lock in that time, and CPU seconds for each time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     readable, writable = os.pipe()
     children = []
     for _ in range(count):
@@ -79,41 +81,51 @@ def crowd(lock: pylocks.TicketLock, count: int, seconds: float) -> int:
         data = pipe.read()
     for pid in children:
         os.waitpid(pid, 0)
-    return sum(int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    had = sum(int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8))
+    return had, cpu / had
 
 
-def pairs(lock: pylocks.TicketLock) -> float:
+def pairs(lock: pylocks.TicketLock) -> tuple[float, ...]:
     """ns for one `with lock` that nobody else wants."""
     began = time.perf_counter_ns()
     for _ in range(ALONE_PAIRS):
         with lock:
             pass
-    return (time.perf_counter_ns() - began) / ALONE_PAIRS
+    return ((time.perf_counter_ns() - began) / ALONE_PAIRS,)
 
 
-def in_turns(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> list[float]:
-    """first / second, a round each; who begins alternates."""
+Measure = Callable[[], tuple[float, ...]]
+
+
+def in_turns(rounds: int, first: Measure, second: Measure) -> list[list[float]]:
+    """first / second of each figure, a round each; who begins alternates."""
     ratios = []
     for turn in range(rounds):
         if turn % 2:
             below, above = second(), first()
         else:
             above, below = first(), second()
-        ratios.append(above / below)
-    return ratios
+        ratios.append([a / b for a, b in zip(above, below, strict=True)])
+    return [list(each) for each in zip(*ratios, strict=True)]
 
 
 def throughput(rounds: int, seconds: float) -> list[Row]:
-    """What detection costs."""
+    """What detection costs; "the same" is a second domain without it, and shows the noise."""
     rows = []
-    with pylocks.Domain(detect_deadlocks=True) as on, pylocks.Domain() as off:
+    with pylocks.Domain(detect_deadlocks=True) as on, pylocks.Domain() as off, pylocks.Domain() as same:
         for policy in POLICIES:
-            locks = [pylocks.TicketLock(domain=domain, policy=policy) for domain in (on, off)]
+            locks = {domain: pylocks.TicketLock(domain=domain, policy=policy) for domain in (on, off, same)}
             for count in CROWDS:
-                ratios = in_turns(
-                    rounds, *(lambda n=count, lock=lock: crowd(lock, n, seconds) for lock in locks)
-                )  # fmt: skip
-                rows.append(Row(f"throughput of {count}, {policy}", "of that without", ratios))
+                for domain, what in ((on, "detecting"), (same, "the same")):
+                    had, cpu = in_turns(
+                        rounds,
+                        lambda n=count, lock=locks[domain]: crowd(lock, n, seconds),
+                        lambda n=count, lock=locks[off]: crowd(lock, n, seconds),
+                    )
+                    rows.append(Row(f"{what}, {count} {policy}: throughput", "of that without", had))
+                    rows.append(Row(f"{what}, {count} {policy}: CPU time for each", "of that without", cpu))
     return rows
 
 
@@ -121,9 +133,9 @@ def order(rounds: int) -> list[Row]:
     """What check_order costs."""
     with pylocks.Domain(check_order=True) as on, pylocks.Domain() as off:
         inner, outer, plain = on.lock("inner"), on.lock("outer"), off.lock("plain")
-        alone = in_turns(rounds, lambda: pairs(inner), lambda: pairs(plain))
+        (alone,) = in_turns(rounds, lambda: pairs(inner), lambda: pairs(plain))
         with outer:
-            nested = in_turns(rounds, lambda: pairs(inner), lambda: pairs(plain))
+            (nested,) = in_turns(rounds, lambda: pairs(inner), lambda: pairs(plain))
         return [
             Row("a pair with check_order", "of one without", alone),
             Row("the same inside another lock", "of one without", nested),
