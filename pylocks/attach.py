@@ -30,6 +30,8 @@ class Request:
     protocol: str
     array: bool = False
     packed: bool = False
+    detects: bool | None = None
+    """None: as the segment does; a new one does not."""
 
     def format(self, fd: int, decision: Decision, where: str) -> None:
         """Make the file behind fd such a segment."""
@@ -41,8 +43,17 @@ class Request:
             cells=self.locks,
             array=self.array,
             packed=self.packed,
+            detects=bool(self.detects),
         )
         segment.format_fd(fd, form, where)
+
+    def agree(self, found: segment.Found, where: str) -> None:
+        """ValueError if something else is asked of the segment than it is."""
+        if self.detects is not None and self.detects != found.detects:
+            raise ValueError(
+                f"{where} exists with detect_deadlocks={found.detects}, not {self.detects}, "
+                "and is in use: let all its programs ask for one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ def _joined(
     """Others are attached, or this process is."""
     found = segment.inspect(opened.fd, opened.where)
     decision = process.start(request.protocol, _traits(found), opened.where)
+    request.agree(found, opened.where)
     before = known(found.key)
     if before is not None:
         return before
@@ -127,7 +139,8 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
         # Its former users are gone, so it need not keep their protocol.
         decision = process.start(request.protocol, None, opened.where)
         holder, found = segment.attach_fd(opened.fd, opened.where)
-        orphans = lib.plk_reset(holder[0], PROTOCOLS[decision.protocol], BARRIERS[decision.barrier])
+        detects = found.detects if request.detects is None else request.detects
+        orphans = lib.plk_reset(holder[0], PROTOCOLS[decision.protocol], BARRIERS[decision.barrier], detects)
         if orphans < 0:
             raise segment.refusal(orphans, ffi.new("struct plk_found *"), opened.where)
         if orphans:
@@ -143,7 +156,8 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
     now = segment.inspect(opened.fd, opened.where)
     if (now.protocol, now.barrier) != (decision.protocol, decision.barrier):
         return None
-    return Attached(name, opened.mode, holder, found, decision)
+    request.agree(now, opened.where)
+    return Attached(name, opened.mode, holder, now, decision)
 
 
 def _callers_level() -> int:

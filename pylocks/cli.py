@@ -29,7 +29,11 @@ def _parser() -> argparse.ArgumentParser:
     from pylocks import __version__
 
     from .bench import command as bench
+<<<<<<< HEAD
     from .lab import command as lab
+=======
+    from .deadlocks import command as deadlocks
+>>>>>>> deadlock
     from .stress import command
 
     parser = argparse.ArgumentParser(prog="pylocks", description="Fair ticket locks between processes.")
@@ -37,7 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(commands)
     bench.add_parser(commands)
+<<<<<<< HEAD
     lab.add_parser(commands)
+=======
+    deadlocks.add_parser(commands)
+>>>>>>> deadlock
     ops = commands.add_parser(
         "ops",
         help="show the patch table of this process",

@@ -47,6 +47,11 @@ class Domain:
     vcpus: threads that can use it at once; locks: capacity; protocol: "auto", "native" or
     "enlightened"; mode: permissions of a named one.  These count where the domain is created; the
     protocol is compared where it exists.  create=False: UnknownDomainError if it does not exist.
+
+    detect_deadlocks: an acquisition that would wait for ever, for threads that wait for it, raises
+    DeadlockError.  The domain's, for all its processes: what another asks for while it is in use must be
+    the same, else ValueError; None: whatever it is.  check_order: LockOrderWarning where locks are taken
+    in both orders by this process; for handles made from then on.
     """
 
     name: str | None
@@ -58,6 +63,8 @@ class Domain:
     mode: int
     is_array: bool
     is_packed: bool
+    detects_deadlocks: bool
+    checks_order: bool
 
     def __init_subclass__(cls) -> None:
         raise TypeError("Domain can't be subclassed: there is one object a domain, whoever asks for it")
@@ -71,9 +78,13 @@ class Domain:
         protocol: str = "auto",
         mode: int = 0o600,
         create: bool = True,
+        detect_deadlocks: bool | None = None,
+        check_order: bool = False,
     ) -> Domain:
         """Create or attach; any DomainError."""
-        return make(name, mode, create, attach.Request(vcpus, locks, protocol))
+        made = make(name, mode, create, attach.Request(vcpus, locks, protocol, detects=detect_deadlocks))
+        made.checks_order |= check_order
+        return made
 
     # ------------------------------------------------------------ locks
 
@@ -408,6 +419,7 @@ def _adopt(made: attach.Attached) -> Domain:
     domain.protocol, domain.slow_path = made.decision.protocol, made.decision.slow_path
     domain.vcpu_limit, domain.lock_limit = made.found.vcpus, made.found.cells
     domain.is_array, domain.is_packed = made.found.array, made.found.stride == PACKED_STRIDE
+    domain.detects_deadlocks, domain.checks_order = made.found.detects, False
     domain._holder, domain._segment = made.holder, made.holder[0]
     domain._guard, domain._closed = threading.RLock(), False
     process.tune(domain._segment)

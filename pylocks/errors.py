@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pylocks._core import lib
 
 if TYPE_CHECKING:
+    from pylocks.deadlocks import Cycle
     from pylocks.domain import Domain
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "AlreadyOwnerError",
     "ClosedError",
     "CorruptDomainError",
+    "DeadlockError",
     "DomainBusyError",
     "DomainError",
     "DomainFullError",
     "DomainGoneError",
     "DomainPermissionError",
     "ForeignFileError",
+    "LockOrderWarning",
     "MonitorError",
     "MonitorPermissionError",
     "NotOwnerError",
@@ -44,6 +47,10 @@ class PylocksError(Exception):
 
 class OwnerDiedWarning(UserWarning):
     """A process died while it held a lock: what the lock protects may be half-done."""
+
+
+class LockOrderWarning(UserWarning):
+    """Two locks are taken in one order here and in the other one there: some day both will wait for ever."""
 
 
 class DomainError(PylocksError):
@@ -126,9 +133,21 @@ class AlreadyOwnerError(PylocksError, RuntimeError):
     """acquire() by the thread that holds the lock, or that a signal handler interrupted waiting for it."""
 
 
+class DeadlockError(PylocksError, RuntimeError):
+    """acquire() would wait for ever, for threads that wait for this one; the lock is not held.
+
+    Raised in one of the threads, where Domain(detect_deadlocks=True).  cycle: all of them, this one first.
+    """
+
+    def __init__(self, message: str, cycle: Cycle | None = None) -> None:
+        super().__init__(message)
+        self.cycle = cycle
+
+
 # One for each acquisition, and not for each line of code that acquires: every death is another one.
 # At the end of the list, so that any filter of the program's own comes first.
 warnings.simplefilter("always", OwnerDiedWarning, append=True)
+warnings.simplefilter("always", LockOrderWarning, append=True)  # once a pair as it is
 
 
 def owner_died(domain: Domain, index: int, refuse: bool) -> None:
@@ -153,6 +172,10 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
             f"{where} is already held by this thread, or waited for by a frame that a signal handler "
             "interrupted: the thread would wait for itself. A TicketLock is not recursive."
         )
+    if code == errno.ELOOP:
+        from pylocks.deadlocks.graph import error_found
+
+        return error_found(domain, where)
     if code in (errno.ESHUTDOWN, errno.EPERM):
         return ClosedError(f"{where} can't be used: the domain was closed in this process")
     if code == errno.EUSERS:

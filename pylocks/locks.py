@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex
 
 from pylocks import errors
 from pylocks._core import lib
-from pylocks._lock import Array, Lock, Within
+from pylocks._lock import Array, Lock, OrderedLock, Within
 from pylocks.attach import Request
 from pylocks.domain import POLICIES, Domain, Token, from_token, make
 from pylocks.views import Owner
@@ -62,7 +62,8 @@ def lock_at(domain: Domain, index: int, name: str | None = None, on_owner_death:
     """A handle of an existing cell; UnknownLockError, ClosedError."""
     if not 0 <= index < domain.lock_limit:
         raise errors.UnknownLockError(f"{domain.describe()} has no lock {index}")
-    lock: TicketLock = Lock.__new__(TicketLock, domain, domain.address, index, _refuses(on_owner_death))
+    kind = _kind(TicketLock, domain)
+    lock: TicketLock = Lock.__new__(kind, domain, domain.address, index, _refuses(on_owner_death))
     lock.name, lock.on_owner_death = name, on_owner_death
     lock._private = None
     return lock
@@ -112,7 +113,7 @@ class TicketLock(Lock):
         if domain is None:
             domain = _default_domain() if name is None else _domain_for_name(name, create)
         index = domain.new_cell(policy) if name is None else domain.find_cell(name, create, policy)
-        lock = super().__new__(cls, domain, domain.address, index, refuses)
+        lock = super().__new__(_kind(cls, domain), domain, domain.address, index, refuses)
         lock.name, lock.on_owner_death = name, on_owner_death
         lock._private = lib.plk_forks_seen() if name is None else None
         return lock
@@ -166,6 +167,19 @@ class TicketLock(Lock):
             f"<pylocks.TicketLock {what}: held by thread {owner.tid} of process {owner.pid}, "
             f"{self.waiters} waiting>"
         )
+
+
+def _kind(cls: type[TicketLock], domain: Domain) -> type[TicketLock]:
+    """What handles of the domain's locks are made of: such as look at their order, if it asks for that."""
+    if not domain.checks_order or issubclass(cls, OrderedLock):
+        return cls
+    if cls not in _ordered:
+        body = {"__slots__": (), "__module__": cls.__module__, "__doc__": cls.__doc__}
+        _ordered[cls] = type(cls.__name__, (OrderedLock, cls), body)
+    return _ordered[cls]
+
+
+_ordered: dict[type[TicketLock], type[TicketLock]] = {}
 
 
 def _domain_for_name(name: str, create: bool) -> Domain:

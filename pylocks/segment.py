@@ -53,6 +53,7 @@ class Found:
     cells: int
     stride: int
     array: bool
+    detects: bool
     creator_pid: int
 
 
@@ -131,19 +132,28 @@ def _found(fd: int, raw: CData) -> Found:
         cells=raw.cells,
         stride=raw.stride,
         array=bool(raw.array),
+        detects=bool(raw.detects),
         creator_pid=raw.creator_pid,
     )
 
 
 def make_format(
-    *, protocol: int, barrier: int, slow_path: str, vcpus: int, cells: int, array: bool, packed: bool
+    *,
+    protocol: int,
+    barrier: int,
+    slow_path: str,
+    vcpus: int,
+    cells: int,
+    array: bool,
+    packed: bool,
+    detects: bool,
 ) -> CData:
     """The parameters of a new segment."""
     made = ffi.new("struct plk_format *")
     made.vcpus, made.cells, made.stride = vcpus, cells, 32 if packed else 64
     made.channels, made.tombs = CHANNELS, TOMBSTONES
     made.entries = 0 if array else 4096
-    made.protocol, made.barrier, made.array = protocol, barrier, array
+    made.protocol, made.barrier, made.array, made.detects = protocol, barrier, array, detects
     made.slow_path = slow_path.encode()[:15]
     return made
 

@@ -294,9 +294,9 @@ ORDER = (
     "locks",
     "__init__",
 )
-ON_TOP = ("stress", "bench", "lab", "cli", "__main__")
-# Domain.lock() makes what is built on domains; imported when it is called.
-LAZILY_UPWARD = {("domain", "locks")}
+ON_TOP = ("stress", "bench", "lab", "deadlocks", "cli", "__main__")
+# What makes things that are built on domains; imported when it is called.
+LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks")}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

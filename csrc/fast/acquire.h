@@ -22,6 +22,11 @@ typedef struct {
     char refuses; /* 1: PLK_DEATH_REFUSED */
 } LockObject;
 
+/* The module's state: types that others are checked against. */
+struct plk_types {
+    PyObject *lock, *ordered;
+};
+
 /* What becomes of an acquisition after a holder died inside. */
 enum plk_death {
     PLK_DEATH_WARNED = 0,  /* OwnerDiedWarning, and the lock is held */
@@ -30,6 +35,7 @@ enum plk_death {
 };
 
 extern PyType_Spec plk_lock_spec PLK_HIDDEN, plk_array_spec PLK_HIDDEN, plk_within_spec PLK_HIDDEN;
+extern PyType_Spec plk_ordered_spec PLK_HIDDEN;
 
 /* Raise the exception that pylocks.errors makes of a refusal of the core. */
 void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock) PLK_HIDDEN;
@@ -51,8 +57,15 @@ int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death de
 /* acquire with those arguments.  1: acquired, 0: not, -1: exception set. */
 int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout) PLK_HIDDEN;
 
-/* Of the Lock type, for Within. */
+/* Of the Lock type, for those built on it. */
+PyObject *plk_lock_acquire(LockObject *self, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *names) PLK_HIDDEN;
+PyObject *plk_lock_enter(LockObject *self, PyObject *unused) PLK_HIDDEN;
 PyObject *plk_lock_release(LockObject *self, PyObject *unused) PLK_HIDDEN;
+
+/* Before an acquisition of an OrderedLock; waits: 0 if it takes the lock only if it is free.
+ * 0; -1: exception set. */
+int plk_look_at_order(LockObject *self, int waits) PLK_HIDDEN;
 
 /* Forget, in a forked child, which thread is Python's main one. */
 void plk_forget_main_thread(void) PLK_HIDDEN;

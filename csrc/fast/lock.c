@@ -1,8 +1,7 @@
 /* fast/lock.c - the type pylocks._lock.Lock. */
 #include "fast/acquire.h"
 
-static PyObject *lock_acquire(LockObject *self, PyObject *const *args, Py_ssize_t nargs,
-                              PyObject *names)
+PyObject *plk_lock_acquire(LockObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
     PyObject *timeout = NULL;
     int blocking = 1, rc;
@@ -17,7 +16,7 @@ static PyObject *lock_acquire(LockObject *self, PyObject *const *args, Py_ssize_
     return rc < 0 ? NULL : PyBool_FromLong(rc);
 }
 
-static PyObject *lock_enter(LockObject *self, PyObject *unused)
+PyObject *plk_lock_enter(LockObject *self, PyObject *unused)
 {
     int rc = plk_acquire_blocking(&self->lock, self->domain);
 
@@ -192,12 +191,13 @@ static void lock_dealloc(LockObject *self)
 }
 
 static PyMethodDef lock_methods[] = {
-    {"acquire", METHOD(lock_acquire), METH_FASTCALL | METH_KEYWORDS,
+    {"acquire", METHOD(plk_lock_acquire), METH_FASTCALL | METH_KEYWORDS,
      "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
      "Take the lock in first-come-first-served order; True if taken.\n\n"
      "timeout is in seconds, None for ever; when it passes, the place in the queue is\n"
      "given up and False returned.  Raises AlreadyOwnerError if this thread holds the\n"
-     "lock, ClosedError, DomainFullError, and whatever a signal handler raises.  After a\n"
+     "lock, DeadlockError (see Domain), ClosedError, DomainFullError, and whatever a\n"
+     "signal handler raises.  After a\n"
      "thread died while it held the lock: issues OwnerDiedWarning, or, where\n"
      "on_owner_death is \"raise\", raises OwnerDiedError and does not keep the lock."},
     {"release", METHOD(plk_lock_release), METH_NOARGS,
@@ -211,7 +211,7 @@ static PyMethodDef lock_methods[] = {
      "mark_consistent($self, /)\n--\n\n"
      "What the lock protects is in order again after a holder died; owner_died is False from\n"
      "now on.  Raises NotOwnerError if this thread does not hold the lock."},
-    {"__enter__", METHOD(lock_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},
+    {"__enter__", METHOD(plk_lock_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},
     {"__exit__", METHOD(lock_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
     {NULL, NULL, 0, NULL}};
 

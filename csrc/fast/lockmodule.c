@@ -25,9 +25,23 @@ static int refuse_subinterpreter(void)
     return -1;
 }
 
+/* Make the type and keep it.  NULL: exception set. */
+static PyObject *add_type(PyObject *module, PyType_Spec *spec, PyObject *base)
+{
+    PyObject *bases = base != NULL ? PyTuple_Pack(1, base) : NULL, *type = NULL;
+
+    if (base == NULL || bases != NULL)
+        type = PyType_FromModuleAndSpec(module, spec, bases);
+    Py_XDECREF(bases);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) != 0)
+        Py_CLEAR(type);
+    return type;
+}
+
 static int module_exec(PyObject *module)
 {
-    PyType_Spec *specs[] = {&plk_lock_spec, &plk_array_spec, &plk_within_spec};
+    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec};
+    struct plk_types *types = PyModule_GetState(module);
     static int at_fork;
     size_t i;
 
@@ -38,15 +52,14 @@ static int module_exec(PyObject *module)
         return -1;
     }
     at_fork = 1;
-    for (i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
-        PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
-        int rc = type != NULL ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    types->lock = add_type(module, &plk_lock_spec, NULL);
+    if (types->lock == NULL || (types->ordered = add_type(module, &plk_ordered_spec, types->lock)) == NULL)
+        return -1;
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        PyObject *type = add_type(module, others[i], NULL);
 
-        if (specs[i] == &plk_lock_spec)
-            *(PyObject **)PyModule_GetState(module) = type; /* keeps this reference */
-        else
-            Py_XDECREF(type);
-        if (rc != 0)
+        Py_XDECREF(type);
+        if (type == NULL)
             return -1;
     }
     return 0;
@@ -80,19 +93,23 @@ static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    PyObject **lock_type = PyModule_GetState(module);
+    struct plk_types *types = PyModule_GetState(module);
 
-    if (lock_type != NULL)
-        Py_VISIT(*lock_type);
+    if (types != NULL) {
+        Py_VISIT(types->lock);
+        Py_VISIT(types->ordered);
+    }
     return 0;
 }
 
 static int module_clear(PyObject *module)
 {
-    PyObject **lock_type = PyModule_GetState(module);
+    struct plk_types *types = PyModule_GetState(module);
 
-    if (lock_type != NULL)
-        Py_CLEAR(*lock_type);
+    if (types != NULL) {
+        Py_CLEAR(types->lock);
+        Py_CLEAR(types->ordered);
+    }
     return 0;
 }
 
@@ -100,7 +117,7 @@ static struct PyModuleDef module_def = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "pylocks._lock",
     .m_doc = "The ticket lock and the lock array as CPython types.",
-    .m_size = sizeof(PyObject *), /* the type Lock */
+    .m_size = sizeof(struct plk_types),
     .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,

@@ -9,6 +9,7 @@ typedef struct {
     PyObject_HEAD
     LockObject *lock;
     PyObject *seconds; /* or None */
+    int ordered;       /* 1: the lock is an OrderedLock */
     int repairs;       /* 1: enter though a holder died, and mark the lock consistent on success */
 } WithinObject;
 
@@ -16,18 +17,18 @@ typedef struct {
 static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *module = PyType_GetModule(type), *lock, *seconds;
-    PyObject **lock_type = module != NULL ? PyModule_GetState(module) : NULL;
+    struct plk_types *types = module != NULL ? PyModule_GetState(module) : NULL;
     WithinObject *self;
     double value;
     int repairs = 0;
 
-    if (lock_type == NULL)
+    if (types == NULL)
         return NULL;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
         PyErr_SetString(PyExc_TypeError, "Within(lock, seconds, repairs) takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "O!O|p:Within", *lock_type, &lock, &seconds, &repairs))
+    if (!PyArg_ParseTuple(args, "O!O|p:Within", types->lock, &lock, &seconds, &repairs))
         return NULL;
     if (!repairs || seconds != Py_None) {
         value = PyFloat_AsDouble(seconds);
@@ -44,6 +45,7 @@ static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return NULL;
     self->lock = (LockObject *)Py_NewRef(lock);
     self->seconds = Py_NewRef(seconds);
+    self->ordered = PyObject_TypeCheck(lock, (PyTypeObject *)types->ordered);
     self->repairs = repairs;
     return (PyObject *)self;
 }
@@ -51,9 +53,12 @@ static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static PyObject *within_enter(WithinObject *self, PyObject *unused)
 {
     LockObject *lock = self->lock;
-    int rc = plk_acquire_with(&lock->lock, lock->domain, 1, self->seconds);
+    int rc;
 
     (void)unused;
+    if (self->ordered && plk_look_at_order(lock, 1) != 0)
+        return NULL;
+    rc = plk_acquire_with(&lock->lock, lock->domain, 1, self->seconds);
     rc = plk_after(rc, &lock->lock, lock->domain, self->repairs ? PLK_DEATH_IGNORED : lock->refuses);
     if (rc > 0)
         return Py_NewRef((PyObject *)self->lock);

@@ -85,6 +85,7 @@ static void plk_header_fill(struct plk_header *h, const struct plk_geometry *g,
     h->protocol = format->protocol;
     h->barrier = format->barrier;
     h->array = format->array;
+    h->detects = format->detects;
     h->geometry = *g;
     h->cells_next = format->array ? g->cells : 0;
     h->creator_pid = getpid();
@@ -103,7 +104,8 @@ int plk_format(int fd, const struct plk_format *format)
     int rc = plk_layout(&g);
 
     if (rc != 0 || (format->protocol != PLK_NATIVE && format->protocol != PLK_ENLIGHTENED) ||
-        (format->barrier != PLK_BARRIER_FENCE && format->barrier != PLK_BARRIER_MEMBARRIER))
+        (format->barrier != PLK_BARRIER_FENCE && format->barrier != PLK_BARRIER_MEMBARRIER) ||
+        format->detects > 1)
         return -EINVAL;
     /* The mark comes before the size: whatever is found of an unfinished segment
      * is either empty or says so itself. */
@@ -162,6 +164,7 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
     found->protocol = h->protocol;
     found->barrier = h->barrier;
     found->array = h->array;
+    found->detects = h->detects == 1;
     found->cells = g.cells;
     found->vcpus = g.vcpus;
     found->stride = g.stride;
@@ -170,6 +173,7 @@ static int plk_header_check(const struct plk_header *h, uint64_t size, struct pl
     memcpy(found->slow_path, h->slow_path, sizeof(found->slow_path) - 1);
     memcpy(found->uid, h->uid, sizeof(found->uid));
     if (plk_layout(&g) != 0 || memcmp(&g, &h->geometry, sizeof(g)) != 0 || h->array > 1 ||
+        h->detects > 1 ||
         (h->protocol != PLK_NATIVE && h->protocol != PLK_ENLIGHTENED) ||
         (h->barrier != PLK_BARRIER_FENCE && h->barrier != PLK_BARRIER_MEMBARRIER))
         return -PLK_E_CORRUPT;
@@ -251,6 +255,7 @@ int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
     s->references = 1;
     s->geometry = header.geometry;
     s->face.protocol = header.protocol;
+    s->face.detects = (uint32_t)header.detects;
     s->barrier = header.barrier;
     s->reserved = calloc((s->geometry.size - s->geometry.off_cells) / PLK_PAGE, 1);
     s->base = mmap(NULL, s->geometry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -296,7 +301,7 @@ static int plk_reset_cells(struct plk_segment *s)
     return rc < 0 ? rc : orphans;
 }
 
-int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
+int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier, uint32_t detects)
 {
     const struct plk_geometry *g = &s->geometry;
     int64_t used = plk_slots_ready(s);
@@ -326,6 +331,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier)
     s->header->tombs_live = 0;
     s->face.protocol = s->header->protocol = protocol;
     s->barrier = s->header->barrier = barrier;
+    s->header->detects = s->face.detects = detects;
     rc = plk_reset_cells(s);
     plk_guard_unlock(s);
     return rc;

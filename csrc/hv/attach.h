@@ -16,14 +16,14 @@ enum plk_refusal {
 
 struct plk_format {
     uint32_t vcpus, cells, stride, channels, tombs, entries;
-    uint32_t protocol, barrier, array;
+    uint32_t protocol, barrier, array, detects;
     char slow_path[16];
 };
 
 /* What a refused or accepted header says, for messages. */
 struct plk_found {
     uint64_t magic, size, expected_size;
-    uint32_t abi, expected_abi, protocol, barrier, array, cells, vcpus, stride;
+    uint32_t abi, expected_abi, protocol, barrier, array, detects, cells, vcpus, stride;
     int64_t creator_pid;
     uint64_t created_ns;
     char slow_path[16];
@@ -41,8 +41,8 @@ int plk_inspect(int fd, struct plk_found *found);
 int plk_attach(int fd, struct plk_segment **out, struct plk_found *found);
 
 /* No process is attached (the caller excludes it): free every vCPU and every
- * lock, and use this protocol and barrier from now on.  Locks that the dead held keep
- * PLK_CELL_OWNER_DIED; how many there were, or a negative errno. */
-int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier);
+ * lock, and use this protocol and barrier, and look for cycles or not, from now on.  Locks that
+ * the dead held keep PLK_CELL_OWNER_DIED; how many there were, or a negative errno. */
+int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier, uint32_t detects);
 
 #endif

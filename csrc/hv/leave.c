@@ -35,12 +35,12 @@ static void plk_left_add(struct plk_seat *seat, uint64_t id, uint64_t ticket)
     seat->left[seat->left_count++] = (struct plk_pend){id, ticket};
 }
 
-static void plk_wait_over(struct plk_wait *w)
+/* It has no ticket any more. */
+static void plk_ticket_over(struct plk_wait *w)
 {
     struct plk_vcpu *me = w->seat->vcpu;
 
     PLK_STORE_RELEASE(&me->pending, 0);
-    PLK_STORE(&me->wait_since, 0);
     PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1);
 }
 
@@ -95,7 +95,8 @@ int plk_leave(struct plk_wait *w)
         plk_serve(s, me, cell, w->lock->id, w->ticket);
     else
         plk_left_add(w->seat, w->lock->id, w->ticket);
-    plk_wait_over(w);
+    PLK_STORE(&me->wait_since, 0);
+    plk_ticket_over(w);
     return turn;
 }
 
@@ -128,7 +129,7 @@ int plk_resume(struct plk_wait *w)
         w->ticket = ticket;
         return 1;
     }
-    plk_wait_over(w);
+    plk_ticket_over(w); /* and of a bounded lock the wait goes on */
     return 0;
 }
 
@@ -149,6 +150,8 @@ int plk_nest(struct plk_wait *w)
     if (depth >= PLK_PEND_DEPTH)
         return -ENOSPC;
     w->forks = plk_forks();
+    w->since = PLK_LOAD(&me->wait_since);
+    PLK_STORE(&me->wait_since, 0); /* who handles a signal does not wait */
     PLK_STORE(&me->outer[depth].ticket, w->ticket);
     PLK_STORE(&me->outer[depth].cell, w->lock->id);
     PLK_STORE_RELEASE(&me->depth, depth + 1); /* kept in the stack before pending falls */
@@ -166,5 +169,7 @@ int plk_unnest(struct plk_wait *w)
     PLK_STORE_RELEASE(&me->pending, w->lock->id); /* back in place before the stack falls */
     PLK_STORE_RELEASE(&me->shifts, PLK_LOAD(&me->shifts) + 1); /* [D1] between the two; pairs with plk_look_at_slot */
     PLK_STORE_RELEASE(&me->depth, PLK_LOAD(&me->depth) - 1);
+    PLK_STORE(&me->wanted, PLK_WANTED(w)->id);
+    PLK_STORE_RELEASE(&me->wait_since, w->since); /* last: shifts has moved, which tells it from before */
     return 0;
 }

@@ -64,6 +64,7 @@ static struct plk_stray *plk_strays;
 static void plk_seat_clear(struct plk_seat *seat)
 {
     free(seat->left);
+    free(seat->cycle);
     memset(seat, 0, sizeof(*seat));
 }
 

@@ -48,7 +48,9 @@ int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *v
     view->life = (uint32_t)plk_life_of(v);
     view->generation = PLK_LOAD(&v->generation);
     view->held = PLK_LOAD(&v->held);
-    view->depth = PLK_LOAD(&v->depth);
+    view->depth = PLK_LOAD_ACQUIRE(&v->depth);
+    for (i = 0; i < PLK_PEND_DEPTH; i++)
+        view->outer[i] = (struct plk_pend){PLK_LOAD(&v->outer[i].cell), PLK_LOAD(&v->outer[i].ticket)};
     view->cpu = PLK_LOAD(&v->cpu);
     view->parked = PLK_LOAD(&v->channel) != 0;
     view->pid = PLK_LOAD(&v->pid);
@@ -57,7 +59,9 @@ int plk_vcpu_view(struct plk_segment *s, uint32_t index, struct plk_vcpu_view *v
     view->pid_ns = PLK_LOAD(&v->pid_ns);
     view->pending = PLK_LOAD_ACQUIRE(&v->pending);
     view->ticket = PLK_LOAD(&v->ticket);
-    view->wait_since = PLK_LOAD(&v->wait_since);
+    view->wait_since = PLK_LOAD_ACQUIRE(&v->wait_since);
+    view->shifts = PLK_LOAD_ACQUIRE(&v->shifts); /* after wait_since: see plk_unnest */
+    view->wanted = PLK_LOAD(&v->wanted);
     for (i = 0; i < 16; i++)
         view->events[i] = PLK_LOAD(&v->events[i]);
     return 0;

@@ -7,9 +7,10 @@
 #include "recover/segment.h"
 
 struct plk_vcpu_view {
-    uint32_t index, state, life, generation, held, depth, cpu, parked;
+    uint32_t index, state, life, generation, held, depth, shifts, cpu, parked;
     int32_t pid, tid;
-    uint64_t start_time, pid_ns, pending, ticket, wait_since;
+    uint64_t start_time, pid_ns, pending, ticket, wait_since, wanted;
+    struct plk_pend outer[PLK_PEND_DEPTH]; /* the first `depth` count */
     uint64_t events[16];
 };
 

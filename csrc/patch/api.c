@@ -1,6 +1,7 @@
 /* patch/api.c - what the core offers to modules, and the core as a module: its
  * own functions have patch sites, too (lock_event, cpu_relax). */
 #include "hv/bounded.h"
+#include "hv/deadlock.h"
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
@@ -29,6 +30,7 @@ static const struct plk_api plk_the_api = {
     .watch = plk_watch,
     .nest = plk_nest,
     .unnest = plk_unnest,
+    .search = plk_search,
     .held_elsewhere = plk_held_elsewhere,
     .queue_shown = plk_queue_shown,
     .queue_called = plk_queue_called,

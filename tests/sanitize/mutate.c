@@ -178,6 +178,7 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, pending, an_id), FIELD(plk_vcpu, ticket, a_pending_ticket),
     FIELD(plk_vcpu, held, a_small_number), FIELD(plk_vcpu, cpu, a_small_number),
     FIELD(plk_vcpu, channel, NULL), FIELD(plk_vcpu, wait_since, NULL),
+    FIELD(plk_vcpu, wanted, NULL),
     FIELD(plk_vcpu, spare0[0], a_small_number), FIELD(plk_vcpu, spare1[0], a_small_number),
     FIELD(plk_vcpu, state, a_small_number), FIELD(plk_vcpu, generation, NULL),
     FIELD(plk_vcpu, depth, a_small_number), FIELD(plk_vcpu, outer[0].cell, an_id),

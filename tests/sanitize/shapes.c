@@ -241,7 +241,8 @@ static void make(struct shape *shape)
     struct plk_format format = {.vcpus = shape->vcpus, .cells = shape->cells, .stride = shape->stride,
                                 .channels = shape->channels, .tombs = shape->tombs,
                                 .entries = shape->entries, .protocol = shape->protocol,
-                                .barrier = shape->barrier, .array = shape->array, .slow_path = "futex"};
+                                .barrier = shape->barrier, .array = shape->array, .detects = 1,
+                                .slow_path = "futex"};
     struct plk_segment *s;
     struct plk_found found;
     off_t at = 0;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "hv/attach.h"
+#include "hv/deadlock.h"
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
@@ -23,7 +24,7 @@
 /* X(function, errors that it may have besides success) */
 #define GUARD ETIMEDOUT, ENOTRECOVERABLE, EBADF
 #define HEADER PLK_E_FOREIGN, PLK_E_UNFINISHED, PLK_E_TRUNCATED, PLK_E_ABI, PLK_E_BOOT, PLK_E_CORRUPT, EIO
-#define WAITS ETIMEDOUT, EDEADLK, EUSERS, ENOSPC, GUARD
+#define WAITS ETIMEDOUT, EDEADLK, ELOOP, EUSERS, ENOSPC, GUARD
 #define TARGETS(X)                                                  \
     X(inspect, HEADER)                                              \
     X(attach, HEADER, ENOSPC, ENOMEM)                               \
@@ -44,6 +45,7 @@
     X(nested_wait, WAITS, EINTR)                                    \
     X(unlock, EPERM)                                                \
     X(watch, 0)                                                     \
+    X(search, 0)                                                    \
     X(recover, ENOSPC, GUARD)                                             \
     X(mark_consistent, EPERM)                                       \
     X(crowded, 0)                                                   \
@@ -365,7 +367,7 @@ static void detach(int close_first)
 static void format(void)
 {
     struct plk_format f = {1 + below(70000), 1 + below(3000), 32u << below(2), 1u << below(10),
-                           32u << below(10), below(300), 1 + below(2), 1 + below(2), below(2), "futex"};
+                           32u << below(10), below(300), 1 + below(2), 1 + below(2), below(2), below(3), "futex"};
     uint32_t *const fields[] = {&f.vcpus, &f.cells, &f.stride, &f.channels, &f.tombs, &f.entries,
                                 &f.protocol, &f.barrier};
 
@@ -395,6 +397,24 @@ static void attach(void)
     world.geometry = segment->geometry;
 }
 
+/* Among slots and owners as they happen to be, as one that waits for any lock. */
+static void look_for_a_cycle(struct plk_wait *w)
+{
+    struct plk_vcpu *me = w->seat->vcpu;
+    struct plk_member member;
+    uint32_t count;
+    int found;
+
+    PLK_STORE(&me->wanted, 1 + an_index(world.geometry.cells));
+    PLK_STORE(&me->wait_since, 1);
+    found = plk_search(w);
+    result(T_search, found);
+    count = plk_cycle_found(plk_segment_address(segment), 0, &member);
+    if (found && (count < 2 || member.vcpu != w->seat->tag - 1))
+        fail("a cycle of %u that begins with vCPU %u", count, member.vcpu);
+    PLK_STORE(&me->wait_since, 0);
+}
+
 static void call_something(void)
 {
     static struct plk_wait w;
@@ -421,13 +441,17 @@ static void call_something(void)
             w = (struct plk_wait){.lock = &locks[0], .seat = plk_seat_even_closed(&segment->face),
                                   .ticket = PLK_LOAD(&locks[0].cell->tail)};
             about_to_wait(&locks[0]);
-            plk_watch(&w);
-            result(T_watch, 0);
+            if (one_in(2))
+                look_for_a_cycle(&w);
+            else {
+                plk_watch(&w);
+                result(T_watch, 0);
+            }
         }
         break;
     case 10:
         if (!world.enrolled) /* nobody uses it: then it may be reset */
-            result(T_reset, plk_reset(segment, PLK_NATIVE + below(2), PLK_BARRIER_FENCE + below(2)));
+            result(T_reset, plk_reset(segment, PLK_NATIVE + below(2), PLK_BARRIER_FENCE + below(2), below(2)));
         choose_ways();
         break;
     case 11:

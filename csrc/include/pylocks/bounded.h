@@ -215,6 +215,8 @@ PLK_COLD static int plk_stand_by(struct plk_wait *w)
             w->stage = PLK_STAGE_GATE;
             return plk_come_to_gate(w) ? 0 : 1;
         }
+        if (PLK_UNLIKELY(w->gate->domain->detects != 0) && api->search(w))
+            return -ELOOP;
         if (api->queue_standby(w) == PLK_HINT_INTERRUPTED)
             return -EINTR;
         if (w->deadline == PLK_FOREVER && w->pause == PLK_FOREVER)
@@ -242,11 +244,12 @@ PLK_COLD static int plk_try_at_gate(struct plk_wait *w)
     }
     plk_wait_begins(w);
     entered = plk_spin_at_gate(w);
-    if (entered) {
+    if (entered)
         PLK_EVENT(me, spin_grants);
-        PLK_STORE(&me->wait_since, 0);
-    } else if (w->stage == PLK_STAGE_SHORT)
+    else if (w->stage == PLK_STAGE_SHORT)
         entered = plk_come_to_gate(w);
+    if (entered)
+        PLK_STORE(&me->wait_since, 0);
     return entered;
 }
 
@@ -289,6 +292,7 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
  *              anew and call again, or call again with a deadline that has passed
  *  -ETIMEDOUT  w->deadline has come and the ticket is abandoned
  *  -EDEADLK    this thread would wait for itself; the ticket is abandoned
+ *  -ELOOP      the same through others, if the domain detects that
  *  -EAGAIN     only if w->calls_back, and once: make ready, and call again; then the wait
  *              takes no longer than it takes the holder to leave
  * While no tombstone is free a ticket can't be abandoned: the timeout comes
@@ -319,6 +323,7 @@ PLK_COLD static int plk_wait_briefly(struct plk_wait *w)
             return 0;
     }
     api->queue_pass(w, 0);
+    PLK_STORE(&w->seat->vcpu->wait_since, 0);
     return 1;
 }
 

@@ -68,6 +68,8 @@ struct plk_wait {
     struct plk_lock queue; /* of that */
     uint32_t stage;        /* enum plk_stage of bounded.h */
     uint32_t calls_back;   /* 1: return -EAGAIN, once, before it comes to the gate (plk_wait_turn) */
+    uint64_t search_at;    /* when to look for a cycle of waiters next */
+    uint64_t since;        /* what wait_since was when the wait was nested */
 };
 
 /* The lock that is wanted. */
@@ -376,7 +378,8 @@ PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *s
 }
 
 /* Acquire, waiting as long as it takes.  0; PLK_OWNER_DIED; -EDEADLK: this thread
- * holds the lock already; or an error of plk_take. */
+ * holds the lock already; -ELOOP: it would, where the domain detects deadlocks, wait
+ * for itself through others; or an error of plk_take. */
 PLK_INLINE int plk_acquire(struct plk_lock *lock)
 {
     int rc = 0;

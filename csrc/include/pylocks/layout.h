@@ -24,7 +24,7 @@
 
 #define PLK_MAGIC 0x31736b636f6c7970ull      /* "pylocks1", little endian */
 #define PLK_FORMATTING 0x30736b636f6c7970ull /* "pylocks0": its creator is at work, or died at it */
-#define PLK_ABI 3u
+#define PLK_ABI 4u
 #define PLK_LINE 64u
 #define PLK_PAGE 4096u
 
@@ -174,7 +174,8 @@ struct plk_vcpu {
     uint32_t cpu;        /* CPU last seen on, a hint; written in the slow case only */
     uint32_t channel;    /* event channel being parked on, index + 1; 0 is none */
     uint64_t wait_since; /* CLOCK_MONOTONIC ns at which the present wait began; 0 is none */
-    uint64_t spare0[2];
+    uint64_t wanted;     /* the lock waited for since, cell index + 1; of a bounded one, the gate */
+    uint64_t spare0[1];
     __extension__ union {
         __extension__ struct {
             uint32_t pending; /* cell index + 1; 0 is none */
@@ -305,7 +306,8 @@ struct plk_header {
     uint32_t tombs_version; /* moves with every insertion and removal */
     uint64_t service_vcpu;  /* vCPU index + 1 of the hypervisor service; 0 is none */
     uint64_t looked_ns;     /* CLOCK_MONOTONIC: somebody looked for dead vCPUs; a rate limit */
-    uint64_t spare2[15];
+    uint64_t detects; /* 1: who would close a cycle of waiters is told (hv/deadlock.c); set by the creator */
+    uint64_t spare2[14];
 };
 
 #define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))

@@ -68,6 +68,7 @@ struct plk_domain {
     uint32_t spin_ns;    /* what spin_turns was at first; 0: spin_turns is not learned */
     uint32_t turn_ps;    /* what a cpu_relax turn takes, ps; 0: unknown */
     uint32_t cpus;       /* how many this process can use at a time */
+    uint32_t detects;    /* 1: waiters look for cycles among them */
 };
 
 #define PLK_MAX_DOMAINS 256u
@@ -84,6 +85,7 @@ struct plk_seat {
     uint32_t clock_every;  /* and how many there are to be */
     uint64_t clock_ns;     /* what it said */
     uint64_t active_ns;    /* bounded: when last it came in by the queue */
+    struct plk_cycle *cycle; /* the cycle of waiters that this thread was last to leave */
 };
 
 struct plk_api;
@@ -132,6 +134,9 @@ struct plk_api {
      * meanwhile, where the ticket is the parent's and w must be taken anew. */
     int (*nest)(struct plk_wait *w);
     int (*unnest)(struct plk_wait *w);
+    /* Once a wait has begun, and every few milliseconds: nonzero, it would last for
+     * ever, for it is for oneself through others, and it is up to this thread to give way. */
+    int (*search)(struct plk_wait *w);
     /* The lock is held by a living thread of another process. */
     int (*held_elsewhere)(const struct plk_lock *lock, const struct plk_seat *seat);
     /* The queue of a bounded lock (bounded.h). */

@@ -13,7 +13,8 @@ PLK_COLD static void plk_wait_begins(struct plk_wait *w)
 {
     PLK_SITE_FRAME();
     PLK_EVENT(w->seat->vcpu, waits);
-    PLK_STORE(&w->seat->vcpu->wait_since, plk_module_self.api->now());
+    PLK_STORE(&w->seat->vcpu->wanted, PLK_WANTED(w)->id);
+    PLK_STORE_RELEASE(&w->seat->vcpu->wait_since, plk_module_self.api->now()); /* and for what: above */
 }
 
 /* Granted ticket w->ticket: enter. */
@@ -115,6 +116,8 @@ PLK_COLD static int plk_wait_ticket(struct plk_wait *w)
             }
         }
         w->rounds++;
+        if (PLK_UNLIKELY(domain->detects != 0) && api->search(w) && api->leave(w) >= 0)
+            return -ELOOP; /* no tombstone is free: the search is repeated */
         PLK_EVENT(me, hypercalls);
         hint = PLK_LOCK_SPINNING(w, head);
         if (native)
