@@ -40,7 +40,10 @@ class Header(ctypes.Structure):
         ("tombs_live", u32),
         ("tombs_version", u32),
         ("service_vcpu", u64),
-        ("spare2", u64 * 16),
+        ("looked_ns", u64),
+        ("doorbell", u32),
+        ("service_looks", u32),
+        ("spare2", u64 * 14),
     ]
 
 
