@@ -258,7 +258,9 @@ def _kick(
 ) -> tuple[str, str]:
     if native:
         return "off", "native: waiters look for themselves"
-    if (asked["lock_spinning"].name if "lock_spinning" in asked else _slow_path(native, facts, domain)[0]) == HOSTED:
+    if (
+        asked["lock_spinning"].name if "lock_spinning" in asked else _slow_path(native, facts, domain)[0]
+    ) == HOSTED:
         return HOSTED, "lock_spinning=hosted: the service kicks as well"
     return "kick", "enlightened: waiters may sleep"
 

@@ -292,9 +292,11 @@ ORDER = (
     "attach",
     "domain",
     "locks",
+    "service",
+    "hypervisor",
     "__init__",
 )
-ON_TOP = ("stress", "bench", "cli", "__main__")
+ON_TOP = ("stress", "bench", "serve", "cli", "__main__")
 # Domain.lock() makes what is built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks")}
 
