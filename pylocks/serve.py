@@ -87,7 +87,8 @@ def _run(given: argparse.Namespace) -> int:
         with pylocks.Domain(name, create=given.create, mode=given.mode) as domain:
             pylocks.Hypervisor(domain, wait=given.wait, stall=given.stall, metrics=given.metrics).serve()
     except (pylocks.PylocksError, OSError, ValueError) as error:
-        print(f"pylocks serve: {error}", file=sys.stderr)
+        advice = "; --create makes it" if isinstance(error, pylocks.UnknownDomainError) else ""
+        print(f"pylocks serve: {error}{advice}", file=sys.stderr)
         return 1
     finally:
         logger.removeHandler(handler)
