@@ -227,6 +227,7 @@ def killed_again_and_again() -> None:
         before = int.from_bytes(tally[:8], "little")
         os.kill(pid, signal.SIGKILL)
         until(lambda: services[0].pid not in (None, pid), f"successor {turn}")  # noqa: B023
+        until(lambda: not all(service.running for service in services), "its end")
         victim = next(service for service in services if not service.running)
         victim.start()
         until(
