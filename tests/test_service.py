@@ -14,6 +14,8 @@ HOSTED = (
     "until_it_goes_on",
     "until_it_ends",
     "until_it_is_succeeded",
+    "at_its_last_look",
+    "at_the_next_ones_first_step",
     "a_stopped_service_costs_one_kick",
     "without_a_service",
     "killed_again_and_again",

@@ -31,7 +31,7 @@ CALL_KICK = 448 // 8
 
 
 class Waiter:
-    """A process that acquires, says so, and releases."""
+    """A process that acquires, says so, and releases; in a thread that no signal need be looked for in."""
 
     def __init__(self, lock: pylocks.TicketLock) -> None:
         self._entered, writable = os.pipe()
@@ -39,11 +39,17 @@ class Waiter:
         if self.pid == 0:
             lib.plk_watchdog_set(NEVER_NS)
             warnings.simplefilter("ignore", pylocks.OwnerDiedWarning)
-            with lock:
-                os.write(writable, b"x")
+            thread = threading.Thread(target=self._wait, args=(lock, writable))
+            thread.start()
+            thread.join()
             os._exit(0)
         os.close(writable)
         until(lambda: any(v.pid == self.pid and v.parked for v in lock.domain.vcpus()), "it to sleep")
+
+    @staticmethod
+    def _wait(lock: pylocks.TicketLock, writable: int) -> None:
+        with lock:
+            os.write(writable, b"x")
 
     def entered(self, patience: float = PATIENCE_S) -> bool:
         """It has, after so many seconds at most."""
@@ -174,6 +180,61 @@ def until_it_is_succeeded() -> None:
         assert hypervisor.pid not in (None, pid)
 
     a_request_waits(succeed)
+
+
+@contextmanager
+def idle_service(domain: pylocks.Domain) -> Iterator[list[bool]]:
+    """A thread that is the service and serves nothing; then it stops, or, if the list says so, just ends."""
+    began, end, orderly = threading.Event(), threading.Event(), [True]
+
+    def idle() -> None:
+        assert lib.plk_service_begin(domain._segment) == 0
+        began.set()
+        end.wait()
+        if orderly[0]:
+            lib.plk_service_end(domain._segment, ffi.new("struct plk_service *"))
+
+    thread = threading.Thread(target=idle)
+    thread.start()
+    began.wait()
+    try:
+        yield orderly
+    finally:
+        end.set()
+        thread.join()
+
+
+def at_its_last_look() -> None:
+    """[H1] Who stops says so, and then looks at all pages."""
+    domain = pylocks.Domain()
+    lock = held(domain)
+    with waiting(lock) as waiter:
+        with idle_service(domain):
+            lock.release()
+            assert asked_for(domain) == lock.index + 1 and not waiter.entered(0)
+        assert waiter.entered()
+        assert asked_for(domain) == 0
+
+
+def at_the_next_ones_first_step() -> None:
+    """[H1] Who takes over has all bells rung."""
+    domain = pylocks.Domain()
+    lock = held(domain)
+    with waiting(lock) as waiter:
+        with idle_service(domain) as orderly:
+            lock.release()
+            words(domain)[1].doorbell = 0  # it had taken the bell, and not yet looked at the page
+            orderly[0] = False
+        assert lib.plk_service_index(domain._segment) == -1 and not waiter.entered(0)
+
+        def step() -> None:
+            assert lib.plk_service_begin(domain._segment) == 0
+            lib.plk_service_step(domain._segment, ffi.new("struct plk_service *"), 0)
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+        assert waiter.entered()
 
 
 def a_stopped_service_costs_one_kick() -> None:
