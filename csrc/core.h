@@ -12,6 +12,7 @@
 #include "hv/park.h"
 #include "hv/preempted.h"
 #include "hv/recovery.h"
+#include "hv/service.h"
 #include "hv/vcpu.h"
 #include "hv/view.h"
 #include "recover/life.h"

@@ -9,6 +9,7 @@ from pylocks import _lock as _lock
 from pylocks import errors
 from pylocks.domain import Domain
 from pylocks.errors import *  # noqa: F403
+from pylocks.hypervisor import Hypervisor
 from pylocks.locks import LockArray, TicketLock
 from pylocks.monitor import PreemptionMonitor
 from pylocks.ops import Op, ops
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Domain",
+    "Hypervisor",
     "LockArray",
     "Op",
     "Owner",

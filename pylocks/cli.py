@@ -28,12 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from pylocks import __version__
 
+    from . import serve
     from .bench import command as bench
-<<<<<<< HEAD
-    from .lab import command as lab
-=======
     from .deadlocks import command as deadlocks
->>>>>>> deadlock
+    from .lab import command as lab
     from .stress import command
 
     parser = argparse.ArgumentParser(prog="pylocks", description="Fair ticket locks between processes.")
@@ -41,11 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(commands)
     bench.add_parser(commands)
-<<<<<<< HEAD
     lab.add_parser(commands)
-=======
     deadlocks.add_parser(commands)
->>>>>>> deadlock
+    serve.add_parser(commands)
     ops = commands.add_parser(
         "ops",
         help="show the patch table of this process",

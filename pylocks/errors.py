@@ -25,6 +25,7 @@ __all__ = [
     "DomainGoneError",
     "DomainPermissionError",
     "ForeignFileError",
+    "HypervisorError",
     "LockOrderWarning",
     "MonitorError",
     "MonitorPermissionError",
@@ -111,6 +112,10 @@ class UnknownLockError(PylocksError, LookupError):
 
 class UnknownOpError(PylocksError, ValueError):
     """PYLOCKS_OPS, PYLOCKS_PATCH or PYLOCKS_PROTOCOL asks for what does not exist or can't be."""
+
+
+class HypervisorError(PylocksError):
+    """A Hypervisor can't serve: the domain has one already, or its process has failed."""
 
 
 class MonitorError(PylocksError):

@@ -35,6 +35,9 @@ BARRIER_NAMES = {number: name for name, number in BARRIERS.items()}
 if lib.plk_core_register() != 0:  # the core's own sites come first in the table
     raise MemoryError("pylocks: no memory to register the core's patch sites")
 
+HOSTED = "hosted"
+"""The choice of lock_spinning, and of unlock_kick, that asks a service."""
+
 # A native waiter never stops; this is how often it looks for abandoned tickets.
 SPIN_TURNS_NATIVE = 4096
 
@@ -213,9 +216,7 @@ def decide(
         "cpu_relax": ("pause", "the processor's spin hint"),
         "unlock_barrier": ("off", "native: nobody sleeps") if native else _barrier(facts, domain, patch),
         "lock_spinning": _slow_path(native, facts, domain),
-        "unlock_kick": ("off", "native: waiters look for themselves")
-        if native
-        else ("kick", "enlightened: waiters may sleep"),
+        "unlock_kick": _kick(native, asked, facts, domain),
         "vcpu_preempted": ("off", "native: waiters always spin")
         if native
         else ("off", spin.reason)
@@ -250,6 +251,18 @@ def _slow_path(native: bool, facts: machine.Machine, domain: Traits | None) -> t
     if not facts.futex:
         return "yield", "no futex here, so nobody could be woken"
     return "futex", "waiters sleep: right whether or not there are more threads than CPUs"
+
+
+def _kick(
+    native: bool, asked: Mapping[str, Choice], facts: machine.Machine, domain: Traits | None
+) -> tuple[str, str]:
+    if native:
+        return "off", "native: waiters look for themselves"
+    if (
+        asked["lock_spinning"].name if "lock_spinning" in asked else _slow_path(native, facts, domain)[0]
+    ) == HOSTED:
+        return HOSTED, "lock_spinning=hosted: the service kicks as well"
+    return "kick", "enlightened: waiters may sleep"
 
 
 class _Process:
@@ -352,7 +365,9 @@ class _Process:
         spin = self.decision.spin
         lib.plk_segment_spin(segment, int(spin.ns / self.ns_per_turn), spin.near)
         lib.plk_segment_learn(segment, spin.ns, self.ns_per_turn)
-        lib.plk_segment_crowd(segment, spin.crowd, spin.ahead, spin.cpus)
+        # Whom the service kicks is its own affair: those who park do not kick each other as well.
+        ahead = 0 if self.decision.slow_path == HOSTED else spin.ahead
+        lib.plk_segment_crowd(segment, spin.crowd, ahead, spin.cpus)
 
 
 process = _Process()

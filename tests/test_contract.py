@@ -90,5 +90,5 @@ def test_the_contract_bites(kind: str, tmp_path: Path) -> None:
 
 
 def test_every_slow_path_is_played() -> None:
-    assert {"native", "yield", "futex"} <= set(slow_paths())
+    assert {"native", "yield", "futex", "hosted"} <= set(slow_paths())
     assert set(slow_paths(sound_only=False)) - set(slow_paths()) == {"busted"}

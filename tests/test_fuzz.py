@@ -57,7 +57,8 @@ INNER = {
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock", "plk_pass",
     "plk_channel_of", "plk_queue_shown", "plk_queue_promoted", "plk_queue_pass",
     "plk_queue_call", "plk_queue_called", "plk_queue_arm", "plk_queue_disarm",
-    "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere",
+    "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere", "plk_service_lives", "plk_service_ring",
+    "plk_service_greet", "plk_service_rouse", "plk_service_index", "plk_service_looks",
 }  # fmt: skip
 """Reached through others, or read nothing."""
 

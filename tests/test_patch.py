@@ -84,10 +84,13 @@ FUNCTIONS = {
     ("cpu_relax", "tpause"): "plk_relax_tpause",
     ("cpu_relax", "yield"): "plk_relax_yield",
     ("unlock_kick", "kick"): "plk_serve_next",
+    ("unlock_kick", "hosted"): "plk_kick_hosted",
     ("vcpu_preempted", "same_cpu"): "plk_preempted_same_cpu",
     ("vcpu_preempted", "bpf"): "plk_preempted_bpf",
     ("lock_event", "counters"): "plk_event_counters",
 }
+FOLLOWS = {("lock_spinning", "hosted"): "unlock_kick"}
+"""Choices that bring another op's with them, unless that is asked for, too."""
 INLINE = {
     ("cpu_relax", "pause"): "pause",
     ("unlock_barrier", "fence"): "lock or dword ptr [rsp], 0",
@@ -203,8 +206,24 @@ def test_each_choice_can_be_made_by_itself(choice: Choice) -> None:
     check_around(portrait)
     assert portrait.said is True or not choice.sound
 
-    others = [shape(portrait, row) for row in portrait.rows if row.op != choice.op]
-    assert others == [shape(usual, row) for row in usual.rows if row.op != choice.op]
+    ours = {choice.op, FOLLOWS.get((choice.op, choice.name))}
+    others = [shape(portrait, row) for row in portrait.rows if row.op not in ours]
+    assert others == [shape(usual, row) for row in usual.rows if row.op not in ours]
+
+
+def test_hosted_kicks_go_with_hosted_waits_unless_chosen() -> None:
+    """Each of the two can be switched by itself all the same."""
+    made = {}
+    for ops in ("lock_spinning=hosted", "lock_spinning=hosted,unlock_kick=kick", "unlock_kick=hosted"):
+        rows = drawn(PYLOCKS_OPS=ops).rows
+        made[ops] = {
+            op: {row.choice for row in rows if row.op == op} for op in ("lock_spinning", "unlock_kick")
+        }
+    assert list(made.values()) == [
+        {"lock_spinning": {"hosted"}, "unlock_kick": {"hosted"}},
+        {"lock_spinning": {"hosted"}, "unlock_kick": {"kick"}},
+        {"lock_spinning": {"futex"}, "unlock_kick": {"hosted"}},
+    ]
 
 
 @pytest.mark.parametrize("choice", [c for c in choices() if not c.available] or [None], ids=str)

@@ -292,9 +292,11 @@ ORDER = (
     "attach",
     "domain",
     "locks",
+    "service",
+    "hypervisor",
     "__init__",
 )
-ON_TOP = ("stress", "bench", "lab", "deadlocks", "cli", "__main__")
+ON_TOP = ("stress", "bench", "lab", "deadlocks", "serve", "cli", "__main__")
 # What makes things that are built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks")}
 

@@ -58,6 +58,7 @@ int plk_slot_find(struct plk_segment *s, uint64_t pid_ns, uint32_t *found)
 
 int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
 {
+    unsigned call;
     int rc;
 
     PLK_STORE_RELEASE(&v->state, PLK_VCPU_CLAIMED);
@@ -69,6 +70,8 @@ int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
     PLK_STORE(&v->channel, 0);
     PLK_STORE(&v->cpu, 0);
     PLK_STORE(&v->wait_since, 0);
+    for (call = 0; call < PLK_CALLS; call++)
+        PLK_STORE(&v->hypercall[call], 0);
     PLK_STORE(&v->generation, PLK_LOAD(&v->generation) + 1);
     PLK_STORE(&v->pid, who->pid);
     PLK_STORE(&v->tid, who->tid);

@@ -33,6 +33,7 @@
 #include "hv/identity.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
+#include "hv/service.h"
 #include "hv/slot.h"
 #include "recover/life.h"
 
@@ -356,6 +357,8 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     pthread_mutex_unlock(&plk_local);
     if (rc != 0)
         plk_seat_leave(*seat, s);
+    else
+        plk_service_greet(s, v, index);
     return rc;
 }
 

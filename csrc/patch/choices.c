@@ -122,6 +122,8 @@ static const struct plk_choice plk_choices[] = {
      PLK_NATIVE, 1, NULL},
     {PLK_OP_unlock_kick, "kick", "pass over abandoned tickets, wake the next in line", PLK_KIND_CALL,
      {0}, FN(plk_serve_next), PLK_ENLIGHTENED, 1, NULL},
+    {PLK_OP_unlock_kick, "hosted", "ask the hypervisor service to wake the next in line", PLK_KIND_CALL,
+     {0}, FN(plk_kick_hosted), PLK_ENLIGHTENED, 1, NULL},
 
     {PLK_OP_vcpu_preempted, "off", "assume that the holder runs", PLK_KIND_INLINE, ZERO_NOP4,
      FN(plk_nothing), 0, 1, NULL},

@@ -14,7 +14,11 @@
     X(native, PLK_NATIVE, 1, "spin; the unlocker never kicks: for dedicated cores")         \
     X(yield, PLK_ENLIGHTENED, 1, "give the CPU away with sched_yield, again and again")     \
     X(futex, PLK_ENLIGHTENED, 1, "sleep on the ticket's event channel until kicked")        \
+    X(hosted, PLK_ENLIGHTENED, 1, "tell the hypervisor service, and sleep until it kicks")  \
     X(busted, PLK_ENLIGHTENED, 0, "broken on purpose: barges past the ticket being served")
+
+/* The unlock_kick that goes with `hosted`: the service kicks. */
+void plk_kick_hosted(struct plk_lock *lock, struct plk_seat *seat, uint64_t head);
 
 #define X(name, protocol, sound, meaning) long plk_slow_##name(struct plk_wait *w, uint64_t head);
 PLK_SLOW_PATHS(X)

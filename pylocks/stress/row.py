@@ -27,7 +27,7 @@ from pylocks._core import lib
 from .crew import Crew
 from .report import build
 from .shared import Area, now
-from .subjects import Opened, Subject, open_locks, subjects
+from .subjects import Opened, Subject, hypervisor, open_locks, subjects
 
 TICK = 0.1  #: seconds between two looks at a running row, and two lines of progress
 DRAIN_TICK = 0.002  #: seconds between two looks at workers that are about to leave
@@ -284,7 +284,8 @@ def serve(kind: type[P], race: Callable[[P, Subject, Opened], Runs]) -> int:
     subject = subjects()[plan.slow_path]
     opened = open_locks(subject, plan.locks, plan.processes, plan.policy)
     try:
-        tell({"row": race(plan, subject, opened).run()})
+        with hypervisor(subject, opened):
+            tell({"row": race(plan, subject, opened).run()})
     except RunnerGone:
         return 1
     return 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from pylocks.ops import choices
+from pylocks.ops import HOSTED, choices
 
 #: The name under which multiprocessing.Lock stands beside the slow paths.
 PEER = "mp"
@@ -98,3 +99,12 @@ def open_locks(subject: Subject, locks: int, processes: int, policy: str) -> Ope
     room = 2 * locks if policy == "bounded" else locks
     domain = pylocks.Domain(vcpus=processes + 8, locks=room)
     return Opened([pylocks.TicketLock(domain=domain, policy=policy) for _ in range(locks)], domain)
+
+
+def hypervisor(subject: Subject, opened: Opened) -> AbstractContextManager[Any]:
+    """What serves the locks of a subject that is nothing without it, in a process of its own."""
+    if subject.name != HOSTED or opened.domain is None:
+        return nullcontext()
+    import pylocks
+
+    return pylocks.Hypervisor(opened.domain)

@@ -74,6 +74,8 @@ HANDSHAKE = "ARMS=0 SPINS=0"
 """The holder of the queue is never left to the clock."""
 BARGED = "MEMBARRIER=0 EARLY=0"
 LEAVES = BARGED + " GIVES_UP_1=1"
+TAKEN_OVER = "DEATHS=1 SUCCESSOR=1"
+"""The service dies, and another begins."""
 
 QUICK = (
     Model("queue.pml", "N=2 ROUNDS=2 GIVES_UP_0=1 GIVES_UP_1=1 TRIES=1"),
@@ -88,6 +90,9 @@ QUICK = (
     Model("recovery.pml", "N=2 DEATHS=1 LOOKS=1"),
     Model("bounded.pml", HANDSHAKE),
     Model("bounded.pml", BARGED),
+    Model("hosted.pml", "LEAVES=1"),
+    Model("hosted.pml", "LEAVES=1 SUCCESSOR=1"),
+    Model("hosted.pml", TAKEN_OVER),
     Model("slots.pml"),
     Model("parked.pml", "PARKS=1"),
 )
@@ -152,6 +157,10 @@ MUTATIONS = (
     *broken("bounded.pml", HANDSHAKE, "B1_LOOK", "B1_SLOW", "S1_QUEUE"),
     *broken("bounded.pml", BARGED, "B1_FENCE", "B1_ARM", "B1_UNARMED", "B1_DISARM", "B1_SPINNER"),
     *broken("bounded.pml", LEAVES, "B1_DISARM_LOOK", "B1_WAKE", "B1_TOMBS"),
+    *broken("hosted.pml", "", "H1_OVERWRITE", "H1_BELL_LATE"),
+    *broken("hosted.pml", "LEAVES=1", "H1_LOOK", "H1_LAST_LOOK"),
+    *broken("hosted.pml", "LEAVES=1 SUCCESSOR=1", "H1_GUARD"),
+    *broken("hosted.pml", TAKEN_OVER, "H1_CLEARED_FIRST", "H1_TAKEOVER"),
     *broken("slots.pml", "", "D1_NEST", "D1_SHIFTS", "D1_SHIFTS_EARLY", "D1_SHIFTS_LATE"),
     *broken("parked.pml", "", "D4_CHANNEL_LATE", "D4_CHANNEL_EARLY", "D4_ENTRIES"),
     *broken("tombs.pml", "", "D4_UNFLAGGED", "D4_FIRST_LOOK", "D4_SECOND_LOOK"),

@@ -158,7 +158,7 @@ static const struct field living_fields[] = {
     FIELD(plk_header, cells_next, NULL), FIELD(plk_header, cells_free, NULL),
     FIELD(plk_header, vcpus_next, NULL), FIELD(plk_header, entries_next, NULL),
     FIELD(plk_header, tombs_live, NULL), FIELD(plk_header, tombs_version, NULL),
-    FIELD(plk_header, service_vcpu, NULL),
+    FIELD(plk_header, service_vcpu, a_small_number), FIELD(plk_header, doorbell, NULL),
     {"guard word", offsetof(struct plk_header, guard) + PLK_LIFE_WORD, 4, a_life},
     MUTEX(plk_header, guard.mutex),
 };
@@ -186,6 +186,9 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, events[3], NULL),
     {"life word", offsetof(struct plk_vcpu, life) + PLK_LIFE_WORD, 4, a_life},
     FIELD(plk_vcpu, pid, a_pid), FIELD(plk_vcpu, tid, a_pid), FIELD(plk_vcpu, pid_ns, NULL),
+    FIELD(plk_vcpu, hypercall[PLK_CALL_KICK], an_id), FIELD(plk_vcpu, hypercall[PLK_CALL_WAIT], an_id),
+    FIELD(plk_vcpu, hypercall[PLK_CALL_HELLO], a_small_number),
+    FIELD(plk_vcpu, hypercall[PLK_CALL_LATE], a_pending_ticket),
     FIELD(plk_vcpu, burying, NULL), FIELD(plk_vcpu, shifts, NULL), MUTEX(plk_vcpu, life.mutex),
 };
 static const struct field entry_fields[] = {

@@ -15,6 +15,7 @@
 #include "hv/leave.h"
 #include "hv/recovery.h"
 #include "hv/reserve.h"
+#include "hv/service.h"
 #include "hv/vcpu.h"
 #include "hv/view.h"
 #include "hv/watch.h"
@@ -49,6 +50,8 @@
     X(recover, ENOSPC, GUARD)                                             \
     X(mark_consistent, EPERM)                                       \
     X(crowded, 0)                                                   \
+    X(service_begin, EBUSY, EUSERS, ENOSPC, GUARD)                  \
+    X(service_look, 0)                                              \
     X(retire, EBUSY)                                                \
     X(format, EINVAL, ENOSPC, ENOMEM, EFBIG, EIO)
 
@@ -131,8 +134,8 @@ static void choose_ways(void)
     int native = segment->face.protocol == PLK_NATIVE;
 
     choose(PLK_OP_cpu_relax, native ? "yield" : "pause");
-    choose(PLK_OP_lock_spinning, native ? "native" : one_in(4) ? "yield" : "futex");
-    choose(PLK_OP_unlock_kick, native ? "off" : "kick");
+    choose(PLK_OP_lock_spinning, native ? "native" : one_in(4) ? "yield" : one_in(3) ? "hosted" : "futex");
+    choose(PLK_OP_unlock_kick, native ? "off" : one_in(3) ? "hosted" : "kick");
     choose(PLK_OP_vcpu_preempted, native || one_in(2) ? "off" : one_in(2) ? "bpf" : "same_cpu");
     choose(PLK_OP_lock_event, one_in(4) ? "off" : "counters");
     plk_segment_spin(segment, 1 + below(3), below(3));
@@ -332,6 +335,23 @@ static void use_a_lock(void)
     }
 }
 
+/* The service, for a moment, or for as long as the segment is attached. */
+static void serve(void)
+{
+    struct plk_service did = {.kicks = 0};
+
+    if (result(T_service_begin, plk_service_begin(segment)) == 0) {
+        plk_service_step(segment, &did, 0);
+        plk_service_look(segment, &did);
+        result(T_service_look, 0);
+        if (did.waiting > segment->geometry.vcpus)
+            fail("%u vCPUs wait", did.waiting);
+        if (one_in(2))
+            plk_service_end(segment, &did);
+    }
+    note_the_seat();
+}
+
 /* A program closes all descriptors that it does not know, and opens others. */
 static void lose_the_descriptor(void)
 {
@@ -458,6 +478,7 @@ static void call_something(void)
         if (one_in(4))
             lose_the_descriptor();
         break;
+    case 12: serve(); break;
     default: use_a_lock(); break;
     }
     note_the_seat();

@@ -42,7 +42,9 @@ class Header(ctypes.Structure):
         ("service_vcpu", u64),
         ("looked_ns", u64),
         ("detects", u64),
-        ("spare2", u64 * 14),
+        ("doorbell", u32),
+        ("service_looks", u32),
+        ("spare2", u64 * 13),
     ]
 
 

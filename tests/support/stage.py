@@ -18,7 +18,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -138,7 +138,9 @@ def main(kind: str, cpus: str, policy: str, folder: str) -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     lock = pylocks.TicketLock(policy=policy)
-    with troupe(kind, lock) as made, tempfile.TemporaryDirectory(dir=folder) as room:
+    hosted = lock.domain.slow_path == "hosted"  # which is `futex` without a service
+    served = pylocks.Hypervisor(lock.domain) if hosted else nullcontext()
+    with served, troupe(kind, lock) as made, tempfile.TemporaryDirectory(dir=folder) as room:
         stage = Stage(lock, made, Path(room))
         for line in sys.stdin:
             print(json.dumps(play(line.strip(), stage)), flush=True)

@@ -151,6 +151,21 @@ struct plk_pend {
 
 #define PLK_PENDING_HELD(pending, held) ((uint64_t)(held) << 32 | (uint64_t)(pending))
 
+/* What a vCPU asks of the hypervisor service: words of its hypercall page, 0 where it asks
+ * nothing.  The vCPU writes what it asks, the service 0 when that is done (slow/hosted.c). */
+enum plk_call {
+    PLK_CALL_KICK,   /* serve the head of this cell, index + 1: it has been moved on */
+    PLK_CALL_WAIT,   /* it is about to sleep for this cell */
+    PLK_CALL_HELLO,  /* 1: it has just registered */
+    PLK_CALL_LATE,   /* the service's own: the ticket, + 1, that was served and slept at its last look */
+    PLK_CALLS
+};
+#define PLK_BELL(index) (1u << (index) % 32) /* of the slot's index; one bit for several slots */
+
+/* A slot's next thread is not taken for the service that its former one was. */
+#define PLK_SERVICE(index, generation) ((uint64_t)(generation) << 32 | ((uint64_t)(index) + 1))
+#define PLK_SERVICE_VCPU(word) ((uint32_t)(word) - 1u) /* index; UINT32_MAX: none */
+
 /* One thread of one process in one domain.  512 bytes, eight cache lines.
  *
  *   pending == 0                          not acquiring
@@ -214,8 +229,8 @@ struct plk_vcpu {
     /* lines 5 and 6: counters */
     uint64_t events[16];
 
-    /* line 7: the hypercall page of the hosted slow path */
-    uint64_t hypercall[8];
+    /* line 7: the hypercall page */
+    uint64_t hypercall[8]; /* enum plk_call */
 };
 
 /* ---------------------------------------------------------- event channel */
@@ -304,10 +319,12 @@ struct plk_header {
 
     uint32_t tombs_live;    /* tombstones standing; 0 lets a kick skip the search */
     uint32_t tombs_version; /* moves with every insertion and removal */
-    uint64_t service_vcpu;  /* vCPU index + 1 of the hypervisor service; 0 is none */
+    uint64_t service_vcpu;  /* PLK_SERVICE of the hypervisor's vCPU, while that lives; 0 is none */
     uint64_t looked_ns;     /* CLOCK_MONOTONIC: somebody looked for dead vCPUs; a rate limit */
     uint64_t detects; /* 1: who would close a cycle of waiters is told (hv/deadlock.c); set by the creator */
-    uint64_t spare2[14];
+    uint32_t doorbell;      /* futex word: PLK_BELL of who has rung; the service alone clears it (slow/hosted.c) */
+    uint32_t service_looks; /* how often a service has looked at all vCPUs */
+    uint64_t spare2[13];
 };
 
 #define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))
@@ -327,5 +344,6 @@ PLK_STATIC_ASSERT(channel, sizeof(struct plk_channel) == 32);
 PLK_STATIC_ASSERT(entry, sizeof(struct plk_entry) == 128);
 PLK_STATIC_ASSERT(header, sizeof(struct plk_header) <= PLK_PAGE);
 PLK_STATIC_ASSERT(events, PLK_EV_COUNT <= 16);
+PLK_STATIC_ASSERT(calls, PLK_CALLS <= 8);
 
 #endif
