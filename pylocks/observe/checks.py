@@ -84,7 +84,9 @@ def checks(facts: Facts) -> Iterator[Check]:
 
 def _domain(facts: Facts) -> Check:
     if facts.trouble is not None:
-        return Check("a lock", "bad", f"{type(facts.trouble).__name__}: {facts.trouble}", "", "see below")
+        return Check(
+            "a lock", "bad", f"{type(facts.trouble).__name__}: {facts.trouble}", "", "what the message says"
+        )
     assert facts.decision is not None
     chosen = f"{facts.decision.protocol} protocol; {facts.chosen('lock_spinning')}"
     return Check("a lock", "ok", "a domain was made, a lock of it taken and released", chosen)
@@ -212,7 +214,7 @@ def _descriptors() -> Check:
 
 def _patching(facts: Facts) -> Check:
     if facts.decision is None:
-        return Check("patching", "bad", "not tried: no domain could be made")
+        return Check("patching", "bad", "not tried: no domain could be made", "", "see above")
     kinds = [row.kind for row in facts.rows]
     patched = sum(kind not in ("indirect", "compiled") for kind in kinds)
     found = f"{patched} of {len(kinds)} call sites are patched"

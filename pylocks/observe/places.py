@@ -116,12 +116,12 @@ def place_of(which: str | Path | Domain) -> Place:
 
     Raises UnknownDomainError, ClosedError, and ValueError for what can't be a name.
     """
+    if isinstance(which, str) and which.startswith("@"):
+        return _by_uid(which.removeprefix("@"))
     if isinstance(which, Path) or (isinstance(which, str) and "/" in which):
         path = os.fspath(which)
         known = path.startswith(f"{segment.SHM}/{_PREFIX}")
         return Place(path.removeprefix(f"{segment.SHM}/{_PREFIX}") if known else None, path)
-    if isinstance(which, str) and which.startswith("@"):
-        return _by_uid(which.removeprefix("@"))
     if isinstance(which, str):
         return Place(which, segment.SHM + segment.path_of(which))
     return Place(which.name, f"/proc/self/fd/{which.token()[3]}")
