@@ -84,9 +84,8 @@ def checks(facts: Facts) -> Iterator[Check]:
 
 def _domain(facts: Facts) -> Check:
     if facts.trouble is not None:
-        return Check(
-            "a lock", "bad", f"{type(facts.trouble).__name__}: {facts.trouble}", "", "what the message says"
-        )
+        found = f"{type(facts.trouble).__name__}: {tables.words(facts.trouble)}"
+        return Check("a lock", "bad", found, "", "what the message says")
     assert facts.decision is not None
     chosen = f"{facts.decision.protocol} protocol; {facts.chosen('lock_spinning')}"
     return Check("a lock", "ok", "a domain was made, a lock of it taken and released", chosen)

@@ -24,14 +24,14 @@ __all__ = ["Inspection", "add_parser"]
 
 _COLUMNS = (
     Column("", right=True),
-    Column("process"),
+    Column("process", cut=True),
     Column("pid", right=True),
     Column("thread", right=True),
     Column("cpu", right=True),
     Column("state"),
     Column("for", right=True),
     Column("ticket", right=True),
-    Column("command", wide=100),
+    Column("command", wide=100, cut=True),
 )
 
 

@@ -17,13 +17,13 @@ from pylocks.observe.tables import Column, Row
 __all__ = ["add_parser"]
 
 _COLUMNS = (
-    Column("domain"),
+    Column("domain", cut=True),
     Column("state"),
     Column("locks", right=True),
     Column("held", right=True),
     Column("waiting", right=True),
     Column("threads", right=True),
-    Column("created by", wide=90),
+    Column("created by", wide=90, cut=True),
     Column("age", right=True),
     Column("memory", right=True, wide=80),
     Column("how", wide=100),

@@ -23,6 +23,8 @@ class Column:
     right: bool = False
     wide: int = 0
     """Shown from so many columns of the terminal on."""
+    cut: bool = False
+    """Where there is no room for all, this one is shortened."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Ta
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for n in shown:
         justify: Literal["left", "right"] = "right" if columns[n].right else "left"
-        table.add_column(columns[n].title, justify=justify, no_wrap=True, overflow="ellipsis")
+        widest = max((len(row.cells[n]) for row in rows), default=0)
+        least = None if columns[n].cut else max(widest, len(columns[n].title))
+        table.add_column(
+            columns[n].title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least
+        )
     for row in rows:
         table.add_row(*(Text(clean(row.cells[n])) for n in shown), style=row.style)
     return table

@@ -35,11 +35,11 @@ ORDERS: dict[str, Callable[[Entry], Any]] = {
 """What the table can be sorted by; the largest first, names from A."""
 
 _COLUMNS = (
-    Column("domain", wide=100),
-    Column("lock"),
+    Column("domain", wide=100, cut=True),
+    Column("lock", cut=True),
     Column("waiting", right=True),
     Column("longest", right=True),
-    Column("held by"),
+    Column("held by", cut=True),
     Column("pid", right=True),
     Column("tid", right=True, wide=110),
     Column("cpu", right=True, wide=90),
@@ -47,7 +47,7 @@ _COLUMNS = (
     Column("per s", right=True),
     Column("served", right=True, wide=90),
     Column("policy", wide=120),
-    Column("", right=False),
+    Column("", cut=True),
 )
 _FRAME = 7
 """Lines of the screen that are not locks."""
