@@ -294,7 +294,7 @@ ORDER = (
     "locks",
     "__init__",
 )
-ON_TOP = ("stress", "bench", "cli", "__main__")
+ON_TOP = ("observe", "stress", "bench", "cli", "__main__")
 # Domain.lock() makes what is built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks")}
 

@@ -182,7 +182,10 @@ class Inspection:
 
     def _heading(self) -> list[str]:
         domain, lock = self.domain, self.lock
-        said = [f"{lock.label} in {domain.label}, {lock.policy}", f"{lock.head:,} tickets served"]
+        said = [
+            f"{lock.label} in {domain.label}, {lock.policy}",
+            f"{lock.head:,} ticket{'s' * (lock.head != 1)} served",
+        ]
         if lock.rate is not None:
             said.append(f"{count(lock.rate)} a second")
         if lock.queued:
