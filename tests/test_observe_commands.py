@@ -145,9 +145,9 @@ def test_top_once(name: str, capsys: Capture) -> None:
             everything = told(capsys, "top", "--once")
             busy.release()
         assert lines[0] == f"{name}, 2 locks, 1 held, 2 waiting, 3 threads"
-        assert [line.split()[1] for line in lines[2:]] == ["busy", "also"]
-        assert [line.split()[1] for line in by_name[2:]] == ["also", "busy"]
-        assert lines[2].split()[2] == "2" and str(os.getpid()) in lines[2].split()
+        assert [line.split()[0] for line in lines[2:]] == ["busy", "also"]
+        assert [line.split()[0] for line in by_name[2:]] == ["also", "busy"]
+        assert lines[2].split()[1] == "2" and str(os.getpid()) in lines[2].split()
         (one,) = found["domains"]
         assert [(lock["name"], lock["queued"]) for lock in one["locks"]] == [("busy", 2), ("also", 0)]
         assert name in {each["label"] for each in everything["domains"]}

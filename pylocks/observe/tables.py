@@ -71,7 +71,7 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Ta
     from rich.text import Text
 
     shown = _shown(columns, width)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for n in shown:
         justify: Literal["left", "right"] = "right" if columns[n].right else "left"
         widest = max((len(row.cells[n]) for row in rows), default=0)

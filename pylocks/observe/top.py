@@ -47,7 +47,7 @@ _COLUMNS = (
     Column("per s", right=True),
     Column("served", right=True, wide=90),
     Column("policy", wide=120),
-    Column("", cut=True),
+    Column(""),
 )
 _FRAME = 7
 """Lines of the screen that are not locks."""
@@ -94,6 +94,8 @@ class Top:
     def __init__(self, domain: str | None = None, order: str = "waiting") -> None:
         """ValueError, UnknownDomainError for a domain that can't be."""
         self._survey, self._named = Survey(domain), domain is not None
+        # One that was named need not be named in each line.
+        self._first = 1 if self._named else 0
         self.choice = _Choice(order)
         self.paused = False
         self.seen: list[Seen] = []
@@ -114,9 +116,9 @@ class Top:
     def text(self) -> None:
         """See View."""
         tables.say(self._summary())
-        rows = [_row(entry) for entry in self._entries()]
+        rows = [_row(entry, self._first) for entry in self._entries()]
         if rows:
-            tables.show(_COLUMNS, rows)
+            tables.show(_COLUMNS[self._first :], rows)
         for line in self._complaints():
             tables.say(line, style="yellow")
 
@@ -139,7 +141,7 @@ class Top:
             Text(f"pylocks top  {live.clock(self._at)}  {state}", style="bold"),
             Text(self._summary()),
             Text(),
-            tables.rich_table(_COLUMNS, [_row(entry) for entry in shown], width),
+            tables.rich_table(_COLUMNS[self._first :], [_row(entry, self._first) for entry in shown], width),
             *(Text(tables.clean(line), style="yellow") for line in complaints),
             Text(
                 f"{some}, by {choice.order}{direction}{only}",
@@ -200,7 +202,8 @@ class Top:
         return [tables.words(row.error) for row in self.seen if row.error is not None]
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Entry, first: int) -> Row:
+    """The cells of _COLUMNS from the first to be shown on."""
     domain, lock = entry
     owner = lock.owner
     holder = owner.vcpu if owner is not None else None
@@ -219,7 +222,7 @@ def _row(entry: Entry) -> Row:
             f"{lock.head:,}",
             lock.policy,
             remark(lock),
-        ],
+        ][first:],
         _style(lock),
     )
 
