@@ -32,13 +32,16 @@ class Terminal:
         self.outer, self.inner = pty.openpty()
         self.resize(30, 120)
         self.before = termios.tcgetattr(self.inner)
+        environment = run.settings(TERM="xterm-256color", **settings)
+        for variable in ("LINES", "COLUMNS"):  # readline sets them, and they count for more than the terminal
+            environment.pop(variable, None)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pylocks", *words],
             stdin=self.inner,
             stdout=self.inner,
             stderr=self.inner,
             preexec_fn=os.setpgrp,  # a session of its own would make Ctrl-Z do nothing
-            env=run.settings(TERM="xterm-256color", **settings),
+            env=environment,
         )
         self.out = b""
         self._reader = threading.Thread(target=self._read)
