@@ -5,8 +5,10 @@
 
 Processes acquire and release locks of one domain all the time.  A top, full screen on a pseudo
 terminal and at its default rate, is stopped (SIGSTOP) in one slice of each pair and runs in the
-other, in turns first and second.  What is printed is the median over the pairs of the ratio of
-their throughputs, with its quartiles, and the CPU time that top took for each second.
+other, in turns first and second.  What is printed are the ratios of their throughputs, and of
+acquisitions for a second of the processes' own CPU time, which does not depend on what else the
+machine does; and the CPU time that top took, which is what it takes from others on a busy machine.
+When it goes on it draws at once, so it draws oftener here than it would by itself.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 
 import psutil
@@ -51,8 +54,8 @@ def work(domain: pylocks.Domain, locks: int, seed: int, counter: memoryview) -> 
 
 
 @contextmanager
-def workers(domain: pylocks.Domain, processes: int, locks: int) -> Iterator[memoryview]:
-    """So many processes at work; their counters."""
+def workers(domain: pylocks.Domain, processes: int, locks: int) -> Iterator[tuple[memoryview, list[int]]]:
+    """So many processes at work: their counters and pids."""
     shared = mmap.mmap(-1, processes * WORDS)
     counters = memoryview(shared).cast("Q")
     pids = []
@@ -65,7 +68,7 @@ def workers(domain: pylocks.Domain, processes: int, locks: int) -> Iterator[memo
                 finally:
                     os._exit(1)
             pids.append(pid)
-        yield counters
+        yield counters, pids
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
@@ -82,6 +85,7 @@ class Top:
             [sys.executable, "-m", "pylocks", "top", name], stdin=inner, stdout=inner, stderr=inner
         )
         os.close(inner)
+        self.pid = self._process.pid
         self.drawn = 0
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -104,11 +108,6 @@ class Top:
         """Let it run."""
         self._process.send_signal(signal.SIGCONT)
 
-    def cpu_s(self) -> float:
-        """CPU time so far."""
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
-
     def close(self) -> None:
         """End it."""
         self._process.kill()
@@ -117,40 +116,68 @@ class Top:
         os.close(self._screen)
 
 
-def measure(processes: int, locks: int, pairs: int, seconds: float) -> tuple[list[float], float, float]:
-    """(ratios of throughput with a top to that without, acquisitions/s without, CPU time of top for 1 s)."""
+@dataclass(frozen=True)
+class Slice:
+    """What the workers did in so much time."""
+
+    acquisitions: int
+    seconds: float
+    cpu_s: float
+    """CPU time that they used for it."""
+    top_cpu_s: float
+
+    @property
+    def rate(self) -> float:
+        """Acquisitions a second."""
+        return self.acquisitions / self.seconds
+
+    @property
+    def thrift(self) -> float:
+        """Acquisitions for a second of CPU time: the same however much others take of it."""
+        return self.acquisitions / self.cpu_s
+
+
+def cpu_s(pids: list[int]) -> float:
+    """CPU time that the processes have used so far."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return float(sum(each.user + each.system for each in times))
+
+
+def measure(processes: int, locks: int, pairs: int, seconds: float) -> list[tuple[Slice, Slice]]:
+    """Pairs of slices: with a top that runs, and without."""
     name = f"observing-{os.getpid()}-{secrets.token_hex(4)}"
     domain = pylocks.Domain(name)
-    ratios, plain, cpu = [], [], 0.0
+    result = []
     try:
-        with workers(domain, processes, locks) as counters:
+        with workers(domain, processes, locks) as (counters, pids):
             top = Top(name)
             try:
                 for pair in range(pairs):
-                    rates = {}
-                    for watched in ((True, False), (False, True))[pair % 2]:
-                        used = top.cpu_s()
-                        rates[watched] = _slice(counters, top, watched, seconds)
-                        cpu += top.cpu_s() - used
-                    ratios.append(rates[True] / rates[False])
-                    plain.append(rates[False])
+                    found = {
+                        watched: _slice(counters, pids, top, watched, seconds)
+                        for watched in ((True, False), (False, True))[pair % 2]
+                    }
+                    result.append((found[True], found[False]))
             finally:
                 top.close()
     finally:
         domain.unlink()
         domain.close()
-    return ratios, median(plain), cpu / (pairs * seconds)
+    return result
 
 
-def _slice(counters: memoryview, top: Top, watched: bool, seconds: float) -> float:
+def _slice(counters: memoryview, pids: list[int], top: Top, watched: bool, seconds: float) -> Slice:
+    def now() -> tuple[int, float, float, float]:
+        done = sum(counters[:: WORDS // 8].tolist())
+        return done, time.perf_counter(), cpu_s(pids), cpu_s([top.pid])
+
+    before = now()
     if watched:
         top.go()
-    step = WORDS // 8
-    start, began = sum(counters[::step].tolist()), time.perf_counter()
     time.sleep(seconds)
-    done, elapsed = sum(counters[::step].tolist()) - start, time.perf_counter() - began
+    after = now()
     top.pause()
-    return done / elapsed
+    return Slice(*(b - a for a, b in zip(before, after, strict=True)))  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -163,10 +190,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20, help="of slices (20)")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a slice (4)")
     options = parser.parse_args()
-    ratios, rate, cpu = measure(options.processes, options.locks, options.pairs, options.seconds)
+    slices = measure(options.processes, options.locks, options.pairs, options.seconds)
+    rate = median(without.rate for _, without in slices)
+    top = sum(watched.top_cpu_s for watched, _ in slices) / sum(watched.seconds for watched, _ in slices)
     print(f"{options.processes} processes, {options.locks} locks: {rate:,.0f} acquisitions/s unobserved")
-    print(f"throughput with top to that without: {spread(ratios, 4)}")
-    print(f"CPU time of top: {1000 * cpu:.1f} ms for each second, {os.cpu_count()} CPUs")
+    print("with top to without, median [quartiles]:")
+    print(f"  acquisitions/s           {spread([on.rate / off.rate for on, off in slices], 4)}")
+    print(f"  acquisitions/CPU second  {spread([on.thrift / off.thrift for on, off in slices], 4)}")
+    print(f"CPU time of top: {1000 * top:.1f} ms for each second, {os.cpu_count()} CPUs")
 
 
 if __name__ == "__main__":
