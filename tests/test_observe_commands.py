@@ -273,7 +273,14 @@ def test_stacks_without_py_spy(name: str, monkeypatch: pytest.MonkeyPatch, capsy
     assert 'pip install "pylocks[stacks]"' in err
 
 
-@pytest.mark.skipif(shutil.which("py-spy") is None, reason="needs py-spy")
+def py_spy_is_there() -> bool:
+    try:
+        return bool(stacks.program())
+    except stacks.StacksError:
+        return False
+
+
+@pytest.mark.skipif(not py_spy_is_there(), reason="needs py-spy")
 def test_the_stack_of_a_holder(name: str, capsys: Capture) -> None:
     with Tenant(name) as tenant:
         tenant.do("acquire", "orders")

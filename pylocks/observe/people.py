@@ -21,6 +21,9 @@ _STATES = {
 # Fields of /proc/PID/stat behind the name, which may itself hold spaces and parentheses.
 _STATE, _START_TIME, _CPU = 0, 19, 36
 
+_REMEMBERED = 10_000
+"""Names of so many processes; processes come and go for as long as somebody watches."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -63,6 +66,8 @@ class People:
         thread = leader if tid == pid else _stat(f"/proc/{pid}/task/{tid}/stat")
         key = (pid, start_time)
         if key not in self._names:
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
             self._names[key] = _name(pid)
         name, command = self._names[key] or (None, None)
         if thread is None:
