@@ -26,6 +26,7 @@ from rich.terminal_theme import MONOKAI
 import pylocks
 from pylocks.observe import snapshot
 from pylocks.observe.inspect import Inspection
+from pylocks.observe.tables import as_text
 from pylocks.observe.top import Top
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +95,7 @@ def looked_at(view: Top | Inspection, looks: int = 3) -> RenderableType:
     for _ in range(looks):
         view.look()
         time.sleep(1)
-    return view.picture(WIDTH, HEIGHT, 2.0)
+    return as_text(view.picture(WIDTH, HEIGHT, 2.0))
 
 
 def as_png(files: list[Path], folder: Path) -> None:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pylocks import errors
 from pylocks.observe import live, stacks, tables
 from pylocks.observe.model import Lock, Snapshot, VCpu, plain_lock
 from pylocks.observe.people import short_command
 from pylocks.observe.survey import Survey
-from pylocks.observe.tables import Column, Row
+from pylocks.observe.tables import Column, Line, Row
 from pylocks.observe.top import remark
 from pylocks.stress.units import count, duration
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 __all__ = ["Inspection", "add_parser"]
 
@@ -143,11 +139,8 @@ class Inspection:
         for line in self._stack_lines():
             tables.say(line)
 
-    def picture(self, width: int, height: int, interval: float) -> RenderableType:
+    def picture(self, width: int, height: int, interval: float) -> list[Line]:
         """See View."""
-        from rich.console import Group
-        from rich.text import Text
-
         state = "paused" if self.paused else f"every {interval:g} s"
         heading, stack_lines = self._heading(), self._stack_lines()
         rows = self._rows()
@@ -156,21 +149,14 @@ class Inspection:
             room = max(3, room // 2)
         self._first = max(0, min(self._first, len(rows) - room))
         left = max(0, height - len(heading) - 5 - min(room, len(rows)))
-        lines: list[Text | Table] = [
-            Text(
-                f"pylocks inspect  {live.clock(self._at)}  {state}",
-                style="bold",
-            ),
-            *(Text(tables.clean(line)) for line in heading),
-            Text(),
-            tables.rich_table(_COLUMNS, rows[self._first : self._first + room], width),
-            *(Text(tables.clean(line)) for line in stack_lines[:left]),
-            Text("q quit  space pause  arrows scroll", style="dim"),
+        return [
+            (f"pylocks inspect  {live.clock(self._at)}  {state}", "bold"),
+            *((line, "") for line in heading),
+            ("", ""),
+            *tables.table_lines(_COLUMNS, rows[self._first : self._first + room], width),
+            *((line, "") for line in stack_lines[:left]),
+            ("q quit  space pause  arrows scroll", "dim"),
         ]
-        for line in lines:
-            if isinstance(line, Text):
-                line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(*lines)
 
     def key(self, key: str) -> None:
         """See View."""

@@ -8,13 +8,10 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pylocks import errors
 from pylocks.observe import tables
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 __all__ = ["INTERVAL_S", "View", "add_arguments", "clock", "refuse", "run"]
 
@@ -37,7 +34,7 @@ class View(Protocol):
     def text(self) -> None:
         """Print the last look."""
 
-    def picture(self, width: int, height: int, interval: float) -> RenderableType:
+    def picture(self, width: int, height: int, interval: float) -> list[tables.Line]:
         """The last look, for a screen of that size."""
 
     def key(self, key: str) -> None:
@@ -111,7 +108,6 @@ def _stream(view: View, given: argparse.Namespace) -> int:
 def _full_screen(command: str, view: View, interval: float) -> int:
     try:
         from rich.console import Console
-        from rich.text import Text
     except ImportError:
         print(
             f'pylocks {command}: the full-screen view needs rich: pip install "pylocks[cli]"; '
@@ -128,7 +124,9 @@ def _full_screen(command: str, view: View, interval: float) -> int:
         try:
             while True:
                 picture = view.picture(console.width, console.height, interval)
-                screen.draw(picture if trouble is None else Text(tables.words(trouble), style="yellow"))
+                if trouble is not None:
+                    picture = [(tables.words(trouble), "yellow")]
+                screen.draw(tables.as_text(picture))
                 keys: Sequence[str] = screen.wait(max(0.0, due - time.monotonic()))
                 for key in keys:
                     if key in ("q", "Q"):

@@ -6,13 +6,31 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
-__all__ = ["Column", "Row", "age", "clean", "memory", "plain_lines", "rich_table", "say", "show", "words"]
+__all__ = [
+    "Column",
+    "Line",
+    "Row",
+    "age",
+    "as_text",
+    "clean",
+    "memory",
+    "say",
+    "show",
+    "table_lines",
+    "words",
+]
+
+
+Line = tuple[str, str]
+"""A line of a picture and its style, as rich has it."""
+_LEAST = 6
+"""No column is cut to less."""
 
 
 @dataclass(frozen=True)
@@ -50,38 +68,44 @@ def _shown(columns: Sequence[Column], width: int) -> list[int]:
     return [number for number, column in enumerate(columns) if column.wide <= width]
 
 
-def plain_lines(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
-    """The table in columns of spaces."""
+def table_lines(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[Line]:
+    """The table, in columns of spaces; those that may be cut are, if it is wider than that."""
     shown = _shown(columns, width)
     table = [[columns[n].title for n in shown], *([clean(row.cells[n]) for n in shown] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
+    _narrow(widths, [columns[n].cut for n in shown], width)
+    lines = [
         "  ".join(
-            text.rjust(size) if columns[n].right else text.ljust(size)
-            for text, size, n in zip(line, widths, shown, strict=True)
+            _fit(text, size, columns[n].right) for text, size, n in zip(line, widths, shown, strict=True)
         ).rstrip()
         for line in table
     ]
+    rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * min(width, sum(widths) + 2 * len(widths) - 2)
+    return [(lines[0], "bold"), (rule, "dim"), *zip(lines[1:], (row.style for row in rows), strict=True)]
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Table:
-    """The table for rich."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _narrow(widths: list[int], cut: list[bool], width: int) -> None:
+    """Take from the widest of those that may be cut until the table fits, or nothing is left to take."""
+    while sum(widths) + 2 * len(widths) - 2 > width:
+        widest = max((n for n in range(len(widths)) if cut[n]), key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= _LEAST:
+            return
+        widths[widest] -= 1
+
+
+def _fit(text: str, size: int, right: bool) -> str:
+    if len(text) > size:
+        return text[: size - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text.rjust(size) if right else text.ljust(size)
+
+
+def as_text(lines: Sequence[Line]) -> Text:
+    """For rich: a line each, those too long for the screen cut."""
     from rich.text import Text
 
-    shown = _shown(columns, width)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for n in shown:
-        justify: Literal["left", "right"] = "right" if columns[n].right else "left"
-        widest = max((len(row.cells[n]) for row in rows), default=0)
-        least = None if columns[n].cut else max(widest, len(columns[n].title))
-        table.add_column(
-            columns[n].title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=least
-        )
-    for row in rows:
-        table.add_row(*(Text(clean(row.cells[n])) for n in shown), style=row.style)
-    return table
+    return Text("\n", no_wrap=True, overflow="ellipsis", end="").join(
+        Text(clean(line), style=style) for line, style in lines
+    )
 
 
 def show(columns: Sequence[Column], rows: Sequence[Row], to: IO[str] | None = None) -> None:
@@ -90,9 +114,10 @@ def show(columns: Sequence[Column], rows: Sequence[Row], to: IO[str] | None = No
     console = console_for(to)
     if console is None:
         width = shutil.get_terminal_size().columns if to.isatty() else 1000
-        print("\n".join(plain_lines(columns, rows, width)), file=to)
+        title, _, *lines = table_lines(columns, rows, width)
+        print("\n".join(line for line, _ in (title, *lines)), file=to)
     else:
-        console.print(rich_table(columns, rows, console.width))
+        console.print(as_text(table_lines(columns, rows, console.width)))
 
 
 def say(text: str, style: str = "", to: IO[str] | None = None) -> None:

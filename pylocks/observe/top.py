@@ -6,19 +6,15 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pylocks import errors
 from pylocks.observe import live, tables
 from pylocks.observe.model import Holder, Lock, Snapshot
 from pylocks.observe.people import short_command
 from pylocks.observe.survey import Seen, Survey, plain_survey
-from pylocks.observe.tables import Column, Row
+from pylocks.observe.tables import Column, Line, Row
 from pylocks.stress.units import count, duration
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 __all__ = ["ORDERS", "Top", "add_parser"]
 
@@ -122,11 +118,8 @@ class Top:
         for line in self._complaints():
             tables.say(line, style="yellow")
 
-    def picture(self, width: int, height: int, interval: float) -> RenderableType:
+    def picture(self, width: int, height: int, interval: float) -> list[Line]:
         """See View."""
-        from rich.console import Group
-        from rich.text import Text
-
         complaints = self._complaints()[:3]
         self._page = max(1, height - _FRAME - len(complaints))
         entries = self._entries()
@@ -137,22 +130,17 @@ class Top:
         only = ", busy ones only" if choice.busy_only else ""
         state = "paused" if self.paused else f"every {interval:g} s"
         some = f"{choice.first + 1}-{choice.first + len(shown)} of {len(entries)}" if shown else "none"
-        lines: list[Text | Table] = [
-            Text(f"pylocks top  {live.clock(self._at)}  {state}", style="bold"),
-            Text(self._summary()),
-            Text(),
-            tables.rich_table(_COLUMNS[self._first :], [_row(entry, self._first) for entry in shown], width),
-            *(Text(tables.clean(line), style="yellow") for line in complaints),
-            Text(
-                f"{some}, by {choice.order}{direction}{only}",
-                style="dim",
+        return [
+            (f"pylocks top  {live.clock(self._at)}  {state}", "bold"),
+            (self._summary(), ""),
+            ("", ""),
+            *tables.table_lines(
+                _COLUMNS[self._first :], [_row(entry, self._first) for entry in shown], width
             ),
-            Text("q quit  space pause  s sort  r reverse  b busy only  arrows scroll", style="dim"),
+            *((line, "yellow") for line in complaints),
+            (f"{some}, by {choice.order}{direction}{only}", "dim"),
+            ("q quit  space pause  s sort  r reverse  b busy only  arrows scroll", "dim"),
         ]
-        for line in lines:
-            if isinstance(line, Text):
-                line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(*lines)
 
     def key(self, key: str) -> None:
         """See View."""
