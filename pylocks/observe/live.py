@@ -16,7 +16,7 @@ from pylocks.observe import tables
 __all__ = ["INTERVAL_S", "View", "add_arguments", "clock", "refuse", "run"]
 
 INTERVAL_S = 2.0
-"""Seconds between looks unless told otherwise: two a second would cost a busy machine more than 1 %."""
+"""Seconds between looks unless told otherwise."""
 _LEAST_S, _MOST_S = 0.1, 3600.0
 
 
