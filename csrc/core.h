@@ -5,6 +5,7 @@
 #include "hv/attach.h"
 #include "hv/barrier.h"
 #include "hv/deadlock.h"
+#include "hv/copy.h"
 #include "hv/directory.h"
 #include "hv/futex.h"
 #include "hv/guard.h"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from typing import Any
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        given = _parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        given = _parser(words[0] if words else "").parse_args(words)
         status: int = given.run(given)
         sys.stdout.flush()
         return status
@@ -25,23 +27,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    from pylocks import __version__
+COMMANDS = {
+    "stress": "stress.command",
+    "bench": "bench.command",
+    "ls": "observe.ls",
+    "rm": "observe.ls",
+    "top": "observe.top",
+    "inspect": "observe.inspect",
+    "doctor": "observe.doctor",
+    "deadlocks": "deadlocks.command",
+    "lab": "lab.command",
+    "serve": "serve",
+}
+"""Command -> the module below pylocks whose add_parser() adds it."""
 
-    from . import serve
-    from .bench import command as bench
-    from .deadlocks import command as deadlocks
-    from .lab import command as lab
-    from .stress import command
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Of one command alone, if it is known: others may have much to import."""
+    from pylocks import __version__
 
     parser = argparse.ArgumentParser(prog="pylocks", description="Fair ticket locks between processes.")
     parser.add_argument("--version", action="version", version=f"pylocks {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    command.add_parser(commands)
-    bench.add_parser(commands)
-    lab.add_parser(commands)
-    deadlocks.add_parser(commands)
-    serve.add_parser(commands)
+    for module in dict.fromkeys([COMMANDS[command]] if command in COMMANDS else COMMANDS.values()):
+        importlib.import_module(f"pylocks.{module}").add_parser(commands)
     ops = commands.add_parser(
         "ops",
         help="show the patch table of this process",

@@ -296,7 +296,7 @@ ORDER = (
     "hypervisor",
     "__init__",
 )
-ON_TOP = ("stress", "bench", "lab", "deadlocks", "serve", "cli", "__main__")
+ON_TOP = ("observe", "stress", "bench", "lab", "deadlocks", "serve", "cli", "__main__")
 # What makes things that are built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks")}
 

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hv/copy.h"
 #include "hv/guard.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
@@ -212,6 +213,26 @@ int plk_inspect(int fd, struct plk_found *found)
     struct plk_header header;
 
     return plk_header_read(fd, &header, found);
+}
+
+int plk_extent(int fd, struct plk_extent *extent, struct plk_found *found)
+{
+    struct plk_header h;
+    int rc = plk_header_read(fd, &h, found);
+
+    if (rc != 0)
+        return rc;
+    if (h.vcpus_next > h.geometry.vcpus || h.entries_next > h.geometry.entries ||
+        h.cells_next > h.geometry.cells)
+        return -PLK_E_CORRUPT;
+    *extent = (struct plk_extent){
+        .off_tombs = h.geometry.off_tombs, .off_entries = h.geometry.off_entries,
+        .off_vcpus = h.geometry.off_vcpus, .off_cells = h.geometry.off_cells,
+        .tombs = h.geometry.tombs, .entries = h.entries_next, .vcpus = h.vcpus_next,
+        .cells = h.cells_next, .stride = h.geometry.stride, .tombs_live = h.tombs_live,
+        .service = h.service_vcpu <= h.vcpus_next ? (uint32_t)h.service_vcpu : 0,
+    };
+    return 0;
 }
 
 /* The creator reserved what all use, and whoever uses a slot or a name reserves its

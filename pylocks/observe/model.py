@@ -1,0 +1,186 @@
+"""What a look at a domain finds, as frozen copies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Holder", "Lock", "Snapshot", "VCpu", "Waiter", "plain"]
+
+
+@dataclass(frozen=True)
+class VCpu:
+    """One thread registered in the domain, alive or not yet recovered."""
+
+    index: int
+    pid: int
+    tid: int
+    alive: bool
+    """What the kernel says by the thread's life word."""
+    process: str | None
+    """Name of its process; None: it is dead, or of another pid namespace, and can't be asked for."""
+    command: str | None
+    """Command line of its process."""
+    state: str | None
+    """"running", "sleeping", "stopped" ... as the kernel has it; None as for process."""
+    cpu: int | None
+    """Where it runs or last ran."""
+    holds: tuple[int, ...]
+    """Indices of the locks that it holds."""
+    waits_for: tuple[tuple[int, int | None], ...]
+    """(index of a lock, its ticket as Waiter.ticket), the innermost last: a signal handler may wait for
+    another lock than the thread that it interrupted."""
+    waited_ns: int | None
+    """For how long it has waited for the innermost."""
+    parked: bool
+    changing: bool
+    """It was acquiring or releasing while it was looked at."""
+    foreign: bool
+    """It lives in another pid namespace, where its pid and tid count."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock."""
+
+    vcpu: VCpu
+    ticket: int
+    held_at_least_ns: int | None
+    """As far as it has been watched; None after one look: a lock does not record when it was taken."""
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """Who waits for a lock."""
+
+    vcpu: VCpu
+    ticket: int | None
+    """None: just being taken; or it stands in the queue of a bounded lock, which has tickets of its own."""
+    waited_ns: int | None
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One lock and its queue."""
+
+    index: int
+    name: str | None
+    policy: str
+    head: int
+    """The ticket now served."""
+    tail: int
+    """The next to be handed out; head == tail: free."""
+    owner: Holder | None
+    """None: free, or on its way to whoever is next."""
+    waiters: tuple[Waiter, ...]
+    """In the order in which they will be served."""
+    queued: int
+    """Tickets behind the holder's, the abandoned and the unknown included."""
+    owner_died: bool
+    """A thread died inside, and nobody has said since that the data is consistent."""
+    tombstones: int
+    """Tickets that their owners have abandoned."""
+    changing: bool
+    """It was acquired or released while it was looked at: owner and waiters may be of different moments."""
+    rate: float | None = None
+    """Tickets served a second between two looks; None after one."""
+
+    @property
+    def busy(self) -> bool:
+        """Held, or about to be."""
+        return self.head != self.tail
+
+    @property
+    def label(self) -> str:
+        """Its name, or its index."""
+        return self.name if self.name is not None else f"#{self.index}"
+
+    @property
+    def longest_wait_ns(self) -> int | None:
+        """Of those who wait now."""
+        return max((w.waited_ns for w in self.waiters if w.waited_ns is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A domain at one moment, as far as it held still; what did not says so."""
+
+    label: str
+    """How to name it on the command line: its name, or "@" and the beginning of its uid."""
+    name: str | None
+    path: str
+    uid: str
+    owner: int
+    """User id that the segment belongs to."""
+    mode: int
+    size: int
+    """Bytes of the segment; the most that it can take."""
+    memory: int
+    """Bytes that it takes."""
+    abi: int
+    protocol: str
+    barrier: str
+    slow_path: str
+    array: bool
+    vcpu_limit: int
+    lock_limit: int
+    creator_pid: int
+    created: float
+    """Seconds since the epoch."""
+    age_s: float
+    unlinked: bool
+    """It has no name (any more): it goes with the last process that uses it."""
+    abandoned: bool
+    """No thread registered in it is alive, and no process is seen to be attached."""
+    service: int | None
+    """vCPU index of its hypervisor service."""
+    taken_ns: int
+    """CLOCK_MONOTONIC of the look."""
+    locks: tuple[Lock, ...]
+    omitted: int
+    """Further locks that were used at some time, free and unnamed: too many to list."""
+    vcpus: tuple[VCpu, ...]
+
+    def lock(self, which: str) -> Lock | None:
+        """The lock of that name, or of that index if none has the name."""
+        by_name = next((lock for lock in self.locks if lock.name == which), None)
+        digits = which.removeprefix("#")
+        if by_name is not None or not (digits.isascii() and digits.isdigit()):
+            return by_name
+        return next((lock for lock in self.locks if lock.index == int(digits)), None)
+
+
+def plain(snapshot: Snapshot) -> dict[str, Any]:
+    """As JSON has it: threads stand in "vcpus", owners and waiters name them by vCPU index, pid and tid."""
+    result = {name: value for name, value in vars(snapshot).items() if name not in ("locks", "vcpus")}
+    result["mode"] = f"{snapshot.mode:#o}"
+    result["locks"] = [plain_lock(lock) for lock in snapshot.locks]
+    result["vcpus"] = [asdict(vcpu) for vcpu in snapshot.vcpus]
+    return result
+
+
+def plain_lock(lock: Lock) -> dict[str, Any]:
+    """The same of one lock."""
+    result = dict(vars(lock))
+    result["owner"] = lock.owner and {
+        **_who(lock.owner.vcpu),
+        "ticket": lock.owner.ticket,
+        "held_at_least_ns": lock.owner.held_at_least_ns,
+    }
+    result["waiters"] = [
+        {**_who(waiter.vcpu), "ticket": waiter.ticket, "waited_ns": waiter.waited_ns}
+        for waiter in lock.waiters
+    ]
+    return result
+
+
+def _who(vcpu: VCpu) -> dict[str, Any]:
+    return {
+        "vcpu": vcpu.index,
+        "pid": vcpu.pid,
+        "tid": vcpu.tid,
+        "process": vcpu.process,
+        "alive": vcpu.alive,
+        "state": vcpu.state,
+        "cpu": vcpu.cpu,
+    }
