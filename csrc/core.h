@@ -5,6 +5,7 @@
 #include "hv/attach.h"
 #include "hv/barrier.h"
 #include "hv/directory.h"
+#include "hv/events.h"
 #include "hv/futex.h"
 #include "hv/guard.h"
 #include "hv/monitor.h"

@@ -64,6 +64,7 @@ static struct plk_stray *plk_strays;
 static void plk_seat_clear(struct plk_seat *seat)
 {
     free(seat->left);
+    free(seat->timed);
     memset(seat, 0, sizeof(*seat));
 }
 
@@ -321,6 +322,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     uint32_t index = 0;
     int rc;
 
+    PLK_SITE_FRAME();
     if (seats == NULL)
         return -ENOMEM;
     *seat = &seats[s->id];
@@ -355,6 +357,8 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     pthread_mutex_unlock(&plk_local);
     if (rc != 0)
         plk_seat_leave(*seat, s);
+    else
+        PLK_EVENT_AT(domain, v, joined, who.tid, who.pid);
     return rc;
 }
 

@@ -232,18 +232,18 @@ PLK_COLD static int plk_try_at_gate(struct plk_wait *w)
 
     PLK_SITE_FRAME();
     w->rounds = 1; /* not again */
-    if (plk_glance_at_gate(w)) {
-        PLK_EVENT(me, waits);
-        PLK_EVENT(me, spin_grants);
-        return 1;
+    PLK_EVENT_AT(w->gate->domain, me, waits, w->gate->id, 0);
+    entered = plk_glance_at_gate(w);
+    if (!entered) {
+        PLK_STORE(&me->wait_since, plk_module_self.api->now());
+        entered = plk_spin_at_gate(w);
     }
-    plk_wait_begins(w);
-    entered = plk_spin_at_gate(w);
-    if (entered) {
+    if (entered)
         PLK_EVENT(me, spin_grants);
-        PLK_STORE(&me->wait_since, 0);
-    } else if (w->stage == PLK_STAGE_SHORT)
+    else if (w->stage == PLK_STAGE_SHORT)
         entered = plk_come_to_gate(w);
+    if (entered)
+        plk_wait_ends(w);
     return entered;
 }
 
@@ -262,8 +262,11 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
         if (w->stage == PLK_STAGE_COMES)
             plk_join_queue(w);
     }
-    if (w->stage == PLK_STAGE_SHORT)
-        return plk_wait_ticket(w);
+    if (w->stage == PLK_STAGE_SHORT) {
+        if ((rc = plk_wait_ticket(w)) == 0)
+            plk_wait_ends(w);
+        return rc;
+    }
     if (w->stage == PLK_STAGE_QUEUE) {
         if ((rc = plk_wait_ticket(w)) != 0)
             return rc;
@@ -275,6 +278,10 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
         rc = plk_wait_ticket(w);
     if (rc == -EINTR || rc == -EAGAIN)
         return rc;
+    if (rc == 0)
+        plk_wait_ends(w);
+    else
+        PLK_EVENT_AT(w->gate->domain, w->seat->vcpu, gave_up, w->gate->id, 0);
     api->queue_pass(w, rc != 0);
     PLK_STORE(&w->seat->vcpu->wait_since, 0);
     return rc;
@@ -315,6 +322,7 @@ PLK_COLD static int plk_wait_briefly(struct plk_wait *w)
         if (!plk_come_to_gate(w) && !plk_spin_first(w))
             return 0;
     }
+    plk_wait_ends(w);
     api->queue_pass(w, 0);
     return 1;
 }
