@@ -57,7 +57,9 @@ INNER = {
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock", "plk_pass",
     "plk_channel_of", "plk_queue_shown", "plk_queue_promoted", "plk_queue_pass",
     "plk_queue_call", "plk_queue_called", "plk_queue_arm", "plk_queue_disarm",
-    "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere",
+    "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere", "plk_events_bind", "plk_extent_next",
+    "plk_reserve_tally", "plk_rings", "plk_event_counters", "plk_event_trace", "plk_counters_entered",
+    "plk_counters_left", "plk_trace_entered", "plk_trace_left",
 }  # fmt: skip
 """Reached through others, or read nothing."""
 

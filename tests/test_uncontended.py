@@ -23,7 +23,7 @@ MODES = [
     pytest.param({"PYLOCKS_PROTOCOL": "native", "PYLOCKS_PATCH": "off"}, 2, id="native-unpatched"),
     pytest.param({"PYLOCKS_OPS": "unlock_barrier=fence"}, 2, id="fence"),
     pytest.param({"PYLOCKS_OPS": "unlock_barrier=fence", "PYLOCKS_PATCH": "off"}, 2, id="unpatched"),
-    pytest.param({"PYLOCKS_OPS": "lock_event=counters,lock_spinning=yield"}, None, id="counters"),
+    pytest.param({"PYLOCKS_OPS": "lock_event=trace", "PYLOCKS_PATCH": "off"}, 2, id="trace-unpatched"),
     pytest.param({}, None, id="automatic"),
 ]
 """Settings, and locked instructions in a pair where they do not depend on the machine."""

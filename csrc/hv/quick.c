@@ -28,8 +28,7 @@
             ".endr\n.endr\n"                                                             \
             ".cfi_endproc\n.size " #name ", . - " #name "\n.popsection\n")
 
-#define PLK_QUICK_BODY(name)                                                                   \
-    void name(const struct plk_lock *lock, struct plk_seat *seat) PLK_HIDDEN PLK_QUICK;        \
+#define PLK_QUICK_BODY(name) \
     PLK_QUICK __attribute__((used)) void name(const struct plk_lock *lock, struct plk_seat *seat)
 
 /* As the filters below have them. */

@@ -32,6 +32,12 @@ void plk_quick_counters_left(void);
 void plk_quick_trace_entered(void);
 void plk_quick_trace_left(void);
 
+/* What they call, for a site that was not patched. */
+void plk_counters_entered(const struct plk_lock *lock, struct plk_seat *seat) PLK_HIDDEN PLK_QUICK;
+void plk_counters_left(const struct plk_lock *lock, struct plk_seat *seat) PLK_HIDDEN PLK_QUICK;
+void plk_trace_entered(const struct plk_lock *lock, struct plk_seat *seat) PLK_HIDDEN PLK_QUICK;
+void plk_trace_left(const struct plk_lock *lock, struct plk_seat *seat) PLK_HIDDEN PLK_QUICK;
+
 #endif
 
 #define PLK_QUICK_STRIDE 32 /* bytes between entries */

@@ -81,6 +81,7 @@ __attribute__((noinline, unused)) static int plk_take_bounded(struct plk_lock *l
     __builtin_prefetch(lock->cell, 1); /* to write it: else its line would come twice */
     if (PLK_LIKELY(seat->retired != lock->id) && PLK_LIKELY(plk_take_free(lock, seat) == 0))
         return 0;
+    PLK_SITE_FRAME(); /* for the site that was passed; here it costs a free lock nothing */
     *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET, .deadline = PLK_FOREVER,
                            .pause = PLK_FOREVER, .gate = lock, .stage = PLK_STAGE_COMES};
     w->queue = (struct plk_lock){plk_queue_cell(lock->cell), lock->domain, lock->id + 1, PLK_FIFO};
