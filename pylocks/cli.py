@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from pylocks import __version__
+    from pylocks import __version__, trace
 
     from .bench import command as bench
     from .stress import command
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(commands)
     bench.add_parser(commands)
+    trace.add_parser(commands)
     ops = commands.add_parser(
         "ops",
         help="show the patch table of this process",

@@ -47,7 +47,7 @@ class Histogram:
         for bound, count in zip((*BOUNDS_NS, float("inf")), self.counts, strict=True):
             seen += count
             if count and seen >= rank:
-                return bound
+                return float(bound)
         return None
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -99,7 +99,8 @@ def _histogram(view: CData) -> Histogram:
     return Histogram(tuple(view.counts), int(view.sum_ns))
 
 
-def _checked(rc: int, domain: Domain) -> int:
+def checked(rc: int, domain: Domain) -> int:
+    """What the core returned, if it is no error; DomainError, OSError."""
     if rc >= 0:
         return rc
     if rc == -errno.EBADF:
@@ -117,9 +118,9 @@ def domain_events(domain: Domain) -> DomainEvents:
     with domain._guard:
         s = domain._live()
         for vcpu in range(lib.plk_vcpus_used(s)):
-            _checked(lib.plk_vcpu_tally_view(s, vcpu, view), domain)
+            checked(lib.plk_vcpu_tally_view(s, vcpu, view), domain)
             wait, hold = wait + _histogram(view.wait), hold + _histogram(view.hold)
-        served = _checked(lib.plk_tickets_served(s), domain)
+        served = checked(lib.plk_tickets_served(s), domain)
         return DomainEvents(served, domain.stats(), wait, hold)
 
 
@@ -141,7 +142,7 @@ def lock_events(domain: Domain, indices: Iterable[int] | None = None) -> tuple[L
 def _tallied(domain: Domain) -> Iterator[int]:
     """Indices of locks whose tallies have memory."""
     s, start, end = domain._live(), ffi.new("uint64_t *"), ffi.new("uint64_t *")
-    while _checked(lib.plk_lock_tallies_next(s, start, end), domain):
+    while checked(lib.plk_lock_tallies_next(s, start, end), domain):
         yield from range(start[0], end[0])
         start[0] = end[0]
 
@@ -150,7 +151,7 @@ def _lock(domain: Domain, index: int, name: str | None) -> LockEvents:
     view = ffi.new("struct plk_tally_view *")
     cell = domain.cell(index)
     if index < lib.PLK_TALLIED:
-        _checked(lib.plk_lock_tally_view(domain._live(), index, view), domain)
+        checked(lib.plk_lock_tally_view(domain._live(), index, view), domain)
     if view.generation != cell.generation:  # another lock's, that was at this place before
         view = ffi.new("struct plk_tally_view *")
     return LockEvents(
@@ -166,5 +167,3 @@ def _lock(domain: Domain, index: int, name: str | None) -> LockEvents:
         wait=_histogram(view.wait),
         hold=_histogram(view.hold),
     )
-
-

@@ -262,7 +262,11 @@ def check_unpatched(portrait: Portrait, reason: str) -> None:
     for row in portrait.rows:
         check_compiled(portrait, row)
         assert row.after == row.before
-        kinds = {"compiled", "nop"} if row.is_point else {"compiled" if row.op == "unlock_barrier" else "indirect"}
+        kinds = (
+            {"compiled", "nop"}
+            if row.is_point
+            else {"compiled" if row.op == "unlock_barrier" else "indirect"}
+        )
         assert row.kind in kinds
         # Over a nop that stays one, nothing has to be written.
         assert reason in row.reason or (row.is_point and row.choice == "off")

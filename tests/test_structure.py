@@ -293,9 +293,10 @@ ORDER = (
     "attach",
     "domain",
     "locks",
+    "events",
     "__init__",
 )
-ON_TOP = ("stress", "bench", "cli", "__main__")
+ON_TOP = ("stress", "bench", "perfetto", "trace", "metrics", "cli", "__main__")
 # Domain.lock() makes what is built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks")}
 

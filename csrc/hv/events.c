@@ -78,15 +78,20 @@ void plk_events_bind(struct plk_segment *s, uint64_t id)
         plk_tally_of(s, id);
 }
 
-/* This thread's seat, if that is its vCPU; NULL: it acts for another one. */
+/* This thread's seat, or NULL. */
+static struct plk_seat *plk_seat_here(struct plk_domain *domain)
+{
+    struct plk_seat *seats = domain != NULL ? plk_thread_seats() : NULL;
+
+    return seats != NULL ? &seats[plk_segment_of(domain)->id] : NULL;
+}
+
+/* The same, if that is its vCPU; NULL: it acts for another one. */
 static struct plk_seat *plk_seat_with(const struct plk_vcpu *me, struct plk_domain *domain)
 {
-    struct plk_seat *seats = plk_thread_seats(), *seat;
+    struct plk_seat *seat = plk_seat_here(domain);
 
-    if (seats == NULL || domain == NULL)
-        return NULL;
-    seat = &seats[plk_segment_of(domain)->id];
-    return seat->vcpu == me ? seat : NULL;
+    return seat != NULL && seat->vcpu == me ? seat : NULL;
 }
 
 /* A thread is about to use the domain: what it needs to be counted, as far as there is memory. */
@@ -178,7 +183,9 @@ long plk_event_trace(struct plk_vcpu *me, uint64_t event, uint64_t at, struct pl
     uint64_t n;
 
     plk_event_counters(me, event, at, domain);
-    if (domain == NULL || (seat = plk_seat_with(me, domain)) == NULL)
+    /* Of a dead holder, the recoverer tells; what else it does for the dead is not its own doing. */
+    seat = event == PLK_EV_owner_deaths ? plk_seat_here(domain) : plk_seat_with(me, domain);
+    if (seat == NULL)
         return 0;
     if (event == PLK_EV_joined)
         plk_trace_joined(seat, plk_segment_of(domain));
