@@ -399,7 +399,7 @@ def ops() -> tuple[Op, ...]:
             status += f" ({os.strerror(row.error)})"
         if name:
             kind = KINDS[row.kind]
-        if row.place:
+        if row.place and name:
             reason += "in the uncontended path; "
         if row.status != _PATCHED:
             kind = "compiled" if _OPS[row.op] == "unlock_barrier" or row.place else "indirect"

@@ -139,7 +139,7 @@ def check_compiled(portrait: Portrait, row: Row) -> None:
     assert row.before == elf.code(row.address - text.base, SITE)
     assert row.is_point == (row.address - text.base in elf.points())
     if row.is_point:
-        assert row.slot is None and "in the uncontended path; " in row.reason
+        assert row.slot is None and ("in the uncontended path; " in row.reason) == bool(row.choice)
         return
     (only, *rest) = instructions(row.before, row.address)
     if row.op == "unlock_barrier":
