@@ -135,13 +135,13 @@ def test_metadata(artifacts: Artifacts) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "MIT"
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert set(metadata.get_all("Provides-Extra", [])) == {"cli", "bench", "test", "all"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"cli", "service", "bench", "test", "all"}
 
     requirements = metadata.get_all("Requires-Dist", [])
     plain = {re.split(r"[<>=~!]", r)[0].replace("-", "_") for r in requirements if ";" not in r}
     assert plain == {"cffi", "posix_ipc", "psutil"}
     (everything,) = (r for r in requirements if r.endswith('extra == "all"'))
-    assert set(re.findall(r"\w+", everything.partition(";")[0])) == {"pylocks", "cli", "bench", "test"}
+    assert set(re.findall(r"\w+", everything.partition(";")[0])) == {"pylocks", "cli", "service", "bench", "test"}
 
 
 def test_the_version_is_written_once(artifacts: Artifacts) -> None:
