@@ -7,6 +7,7 @@
 #include "hv/deadlock.h"
 #include "hv/copy.h"
 #include "hv/directory.h"
+#include "hv/events.h"
 #include "hv/futex.h"
 #include "hv/guard.h"
 #include "hv/monitor.h"

@@ -38,6 +38,7 @@ COMMANDS = {
     "deadlocks": "deadlocks.command",
     "lab": "lab.command",
     "serve": "serve",
+    "trace": "trace",
 }
 """Command -> the module below pylocks whose add_parser() adds it."""
 

@@ -412,8 +412,12 @@ def ops() -> tuple[Op, ...]:
         status = _STATUS[row.status]
         if row.status == _UNWRITABLE and row.error:
             status += f" ({os.strerror(row.error)})"
+        if name:
+            kind = KINDS[row.kind]
+        if row.place and name:
+            reason += "in the uncontended path; "
         if row.status != _PATCHED:
-            kind = "compiled" if _OPS[row.op] == "unlock_barrier" else "indirect"
+            kind = "compiled" if _OPS[row.op] == "unlock_barrier" or row.place else "indirect"
         rows.append(
             Op(
                 op=_OPS[row.op],

@@ -41,7 +41,7 @@ class VCpu:
 class Stats:
     """Events of all vCPUs, past and present, since the domain was made.
 
-    Only processes that run with PYLOCKS_OPS=lock_event=counters count.
+    Only processes that run with PYLOCKS_OPS=lock_event=counters (or trace) count.
     """
 
     waits: int
@@ -58,3 +58,4 @@ class Stats:
     passes: int
     preempted: int
     recoveries: int
+    owner_deaths: int

@@ -33,6 +33,8 @@ THIRD_PARTY = TESTS / "thirdparty"
 SITE = 6
 """Bytes of a patch site."""
 NOP6 = bytes.fromhex("660f1f440000")
+PLACES = ("", "entered", "left")
+"""enum plk_place"""
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -119,7 +121,14 @@ class Elf:
         """(address, op, length) of each record in the section plk_sites."""
         start = self.sections.get("plk_sites", (0, 0, 0))[0]
         records = struct.iter_unpack("<iBBxx", self.section("plk_sites"))
-        return [(start + 8 * i + offset, op, length) for i, (offset, op, length) in enumerate(records)]
+        return [(start + 8 * i + offset, op, length & 15) for i, (offset, op, length) in enumerate(records)]
+
+    def points(self) -> dict[int, str]:
+        """Address -> "entered" or "left" of each site of lock_event in the uncontended path."""
+        start = self.sections.get("plk_sites", (0, 0, 0))[0]
+        records = struct.iter_unpack("<iBBxx", self.section("plk_sites"))
+        places = {start + 8 * i + offset: length >> 4 for i, (offset, _, length) in enumerate(records)}
+        return {at: PLACES[place] for at, place in places.items() if place}
 
     def function_at(self, address: int) -> Symbol:
         """The function that covers the address; the cold half of a split one goes by the whole one's name."""
@@ -166,7 +175,7 @@ def below_the_stack_pointer(elf: Elf, function: Symbol) -> list[str]:
             elif i.mnemonic == "push" and has_frame:
                 depth += 8
             elif i.mnemonic == "sub" and i.op_str.startswith("rsp, ") and has_frame:
-                depth += i.operands[1].imm
+                depth += max(0, i.operands[1].imm)  # in the epilogue, less than 0 for the same reason
             elif i.mnemonic == "add" and i.op_str.startswith("rsp, ") and has_frame:
                 depth += max(0, -i.operands[1].imm)  # 128 bytes are one byte shorter this way
             for operand in i.operands:
@@ -258,6 +267,11 @@ class Row(Op):
     """Address of the slot; None: not a call."""
     target: int | None
     """What the slot holds."""
+
+    @property
+    def is_point(self) -> bool:
+        """In the uncontended path: compiled as a nop."""
+        return self.op == "lock_event" and self.before == NOP6
 
 
 @dataclass(frozen=True)

@@ -135,14 +135,14 @@ def test_metadata(artifacts: Artifacts) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "MIT"
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert set(metadata.get_all("Provides-Extra", [])) == {"cli", "stacks", "bench", "test", "all"}
+    extras = {"cli", "service", "stacks", "bench", "test"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {*extras, "all"}
 
     requirements = metadata.get_all("Requires-Dist", [])
     plain = {re.split(r"[<>=~!]", r)[0].replace("-", "_") for r in requirements if ";" not in r}
     assert plain == {"cffi", "posix_ipc", "psutil"}
     (everything,) = (r for r in requirements if r.endswith('extra == "all"'))
-    extras = {"pylocks", "cli", "stacks", "bench", "test"}
-    assert set(re.findall(r"\w+", everything.partition(";")[0])) == extras
+    assert set(re.findall(r"\w+", everything.partition(";")[0])) == {"pylocks", *extras}
 
 
 def test_the_version_is_written_once(artifacts: Artifacts) -> None:

@@ -1,4 +1,6 @@
-"""A lock that is free costs no call, no system call and no memory, in any mode: stepped through.
+"""A lock that is free costs no call, no system call and no memory: stepped through.
+
+Where events are asked for, it costs two calls that nobody notices.
 
 Every instruction of an uncontended pair is executed one by one, as compiled into somebody's
 extension, and inside CPython as `with lock: pass`.
@@ -12,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from parties import Party, Step
-from patching import build, have
-from ptracing import SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT, map_of, system_calls, why_not
+from patching import Elf, build, have, instructions
+from ptracing import SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT, Instruction, map_of, system_calls, why_not
 from staging import CELL, Stage, Staging
+
+from pylocks import _core
 
 pytest_plugins = ["stage_fixtures"]
 
@@ -23,7 +27,7 @@ MODES = [
     pytest.param({"PYLOCKS_PROTOCOL": "native", "PYLOCKS_PATCH": "off"}, 2, id="native-unpatched"),
     pytest.param({"PYLOCKS_OPS": "unlock_barrier=fence"}, 2, id="fence"),
     pytest.param({"PYLOCKS_OPS": "unlock_barrier=fence", "PYLOCKS_PATCH": "off"}, 2, id="unpatched"),
-    pytest.param({"PYLOCKS_OPS": "lock_event=counters,lock_spinning=yield"}, None, id="counters"),
+    pytest.param({"PYLOCKS_OPS": "lock_event=trace", "PYLOCKS_PATCH": "off"}, 2, id="trace-unpatched"),
     pytest.param({}, None, id="automatic"),
 ]
 """Settings, and locked instructions in a pair where they do not depend on the machine."""
@@ -191,3 +195,61 @@ def test_no_memory_is_ever_made_writable_and_executable() -> None:
     ]
     assert len(protections) > 10, "the tracing missed the loading of modules"
     assert not [prot for prot in protections if prot & 2 and prot & 4]
+
+
+def steps_with_registers(party: Party) -> list[tuple[int, Instruction, dict[str, int]]]:
+    """(rip, instruction, registers before it) of each that the operation executes."""
+    tracee = party.tracee
+    assert tracee is not None
+    found = []
+    while True:
+        registers = tracee.registers()
+        instruction = tracee.instruction(registers["rip"])
+        if instruction.is_trap:
+            tracee.step()
+            party.ended = True
+            return found
+        found.append((registers["rip"], instruction, registers))
+        tracee.step()
+
+
+@pytest.mark.parametrize("operation", ["take_pair(0)", "try_pair(0)"])
+@pytest.mark.parametrize("choice", ["counters", "trace"])
+def test_events_of_a_free_lock_change_no_register(stage: Staging, choice: str, operation: str) -> None:
+    """Two calls where events are asked for, no system call, and the caller finds all as it was."""
+    s = stage(1, PYLOCKS_OPS=f"lock_event={choice}")
+    (party,) = s.parties
+    for _ in range(130):  # one of them is sampled
+        assert party.ask(f"stepping.{operation}") == 0
+    own = code_of(party, "/stepping.")
+    core = code_of(party, "/_core.")
+    party.begin(operation)
+    steps = steps_with_registers(party)
+    assert party.end() == 0
+    mine = [n for n, (rip, _, _) in enumerate(steps) if any(a <= rip < b for a, b in own)]
+    calls = [n for n in mine if steps[n][1].is_call]
+    assert len(calls) == 2
+    for rip, instruction, _ in steps:
+        assert not instruction.is_syscall
+        assert any(a <= rip < b for a, b in own + core)
+    for call in calls:
+        back = next(n for n in mine if n > call)
+        before, after = steps[call][2], steps[back][2]
+        changed = {name for name in before if before[name] != after[name]}
+        assert changed <= {"rip", "eflags", "orig_rax"}, changed
+
+
+def test_what_is_called_from_the_uncontended_path_uses_no_vector_register() -> None:
+    elf = Elf.read(str(_core.__file__))
+    if not elf.functions:
+        pytest.skip("_core has no symbol table")
+    names = re.compile(r"plk_((counters|trace)_(entered|left)|timed_(sample|over)|clock_bare)\b")
+    found = [f for f in elf.functions if names.match(f.name)]
+    assert len(found) >= 6
+    for function in found:
+        for i in instructions(elf.code(function.address, function.size), function.address):
+            assert not re.search(r"[xyz]mm\d|\bst\b|\bmm\d", i.op_str), (
+                f"{function.name}: {i.mnemonic} {i.op_str}"
+            )
+            if i.mnemonic == "call":  # nobody who does not know of this
+                assert names.match(elf.function_at(i.operands[0].imm).name)

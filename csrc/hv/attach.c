@@ -34,12 +34,16 @@ static int plk_layout(struct plk_geometry *g)
         g->tombs < PLK_TOMB_WINDOW || g->tombs > (1u << 24) || g->entries > (1u << 24) ||
         (g->stride != sizeof(struct plk_cell) && g->stride != PLK_LINE))
         return -PLK_E_CORRUPT;
+    g->tallied = g->cells < PLK_TALLIED ? g->cells : PLK_TALLIED;
+    g->rings = g->vcpus < PLK_RINGS ? g->vcpus : PLK_RINGS;
     g->off_channels = PLK_PAGE;
     g->off_tombs = g->off_channels + plk_pages((uint64_t)g->channels * sizeof(struct plk_channel));
     g->off_entries = g->off_tombs + plk_pages((uint64_t)g->tombs * sizeof(uint64_t));
     g->off_vcpus = g->off_entries + plk_pages((uint64_t)g->entries * sizeof(struct plk_entry));
     g->off_cells = g->off_vcpus + plk_pages((uint64_t)g->vcpus * sizeof(struct plk_vcpu));
-    g->size = g->off_cells + plk_pages((uint64_t)g->cells * g->stride);
+    g->off_tallies = g->off_cells + plk_pages((uint64_t)g->cells * g->stride);
+    g->off_rings = g->off_tallies + plk_pages(((uint64_t)g->vcpus + g->tallied) * sizeof(struct plk_tally));
+    g->size = g->off_rings + plk_pages((uint64_t)g->rings * PLK_RING_RECORDS * sizeof(struct plk_record));
     return 0;
 }
 
@@ -278,7 +282,8 @@ int plk_attach(int fd, struct plk_segment **out, struct plk_found *found)
     s->face.protocol = header.protocol;
     s->face.detects = (uint32_t)header.detects;
     s->barrier = header.barrier;
-    s->reserved = calloc((s->geometry.size - s->geometry.off_cells) / PLK_PAGE, 1);
+    s->is_array = header.array != 0;
+    s->reserved = calloc((s->geometry.off_rings - s->geometry.off_cells) / PLK_PAGE, 1);
     s->base = mmap(NULL, s->geometry.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     s->header = (struct plk_header *)s->base;
     if (s->base == MAP_FAILED)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "hv/attach.h"
+#include "hv/events.h"
 #include "hv/guard.h"
 #include "hv/reserve.h"
 
@@ -239,6 +240,8 @@ int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t ind
             (rc == 0 && (PLK_LOAD(&queue->flags) & PLK_CELL_QUEUE) == 0))
             return -PLK_E_CORRUPT; /* no such lock can have been made here */
     }
+    if (rc == 0)
+        plk_events_bind(s, (uint64_t)index + 1);
     if (rc == 0)
         *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1,
                                   (flags & PLK_CELL_BOUNDED) != 0 ? PLK_BOUNDED : PLK_FIFO};

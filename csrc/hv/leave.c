@@ -89,7 +89,7 @@ int plk_leave(struct plk_wait *w)
         return rc;
     PLK_STORE(&cell->slow, 1);
     plk_barrier_heavy(s); /* [K2] pairs with unlock_barrier in plk_unlock, the new head in plk_pass_on */
-    PLK_EVENT(me, abandons);
+    PLK_EVENT_AT(&s->face, me, abandons, w->lock->id, w->ticket);
     turn = PLK_LOAD_ACQUIRE(&cell->head) >= w->ticket;
     if (turn)
         plk_serve(s, me, cell, w->lock->id, w->ticket);

@@ -171,15 +171,16 @@ long plk_park(struct plk_wait *w)
             plk_kick_near(s, w, channel);
         if (until > w->watch)
             until = w->watch;
-        PLK_EVENT(me, parks);
+        PLK_EVENT_AT(&s->face, me, parks, w->lock->id, w->ticket);
         asleep = plk_now();
         how = plk_futex_wait(&channel->seq, seq, bit, until < armed ? until : armed); /* 5 */
+        PLK_EVENT_AT(&s->face, me, woken, w->lock->id, w->ticket);
         if (how == PLK_SLEEP_WOKEN && PLK_LOAD(&channel->kicked) == mine &&
             PLK_LOAD(&channel->kicked_ns) >= asleep) /* else it had not fallen asleep yet */
             plk_wake_learn(&s->face, plk_now() - PLK_LOAD(&channel->kicked_ns));
         else if (!plk_park_over(w)) {
             if (how == PLK_SLEEP_WOKEN)
-                PLK_EVENT(me, spurious);
+                PLK_EVENT_AT(&s->face, me, spurious, w->lock->id, w->ticket);
             else if (how == PLK_SLEEP_TIMED_OUT && w->watch <= until && until < armed)
                 PLK_EVENT(me, watchdogs);
         }
@@ -207,14 +208,15 @@ int plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t t
         PLK_EVENT(me, empty_kicks);
         return 0;
     }
+    PLK_EVENT_AT(&s->face, me, kicking, id, ticket);
     PLK_STORE(&channel->kicked_ns, plk_now());
     PLK_STORE(&me->kicking, (uint32_t)(channel - plk_channels(s)) + 1); /* before the mark, for recovery */
     PLK_STORE_RELEASE(&channel->kicked, mark);
     __atomic_fetch_add(&channel->seq, 1, __ATOMIC_SEQ_CST);
     if (plk_futex_wake(&channel->seq, bit) > 0)
-        PLK_EVENT(me, kicks);
+        PLK_EVENT_AT(&s->face, me, kicks, id, ticket);
     else
-        PLK_EVENT(me, empty_kicks);
+        PLK_EVENT_AT(&s->face, me, empty_kicks, id, ticket);
     PLK_STORE_RELEASE(&me->kicking, 0);
     return 1;
 }

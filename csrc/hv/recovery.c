@@ -200,10 +200,12 @@ static void plk_recover_owned(struct plk_segment *s, struct plk_vcpu *dead, stru
 {
     uint64_t head = PLK_LOAD_ACQUIRE(&cell->head);
 
+    PLK_SITE_FRAME();
     if (PLK_OWNER_VALID(owner, head) && head < PLK_LOAD_ACQUIRE(&cell->tail)) {
         /* [D2] flag before head; pairs with the look at flags of whoever enters next */
         __atomic_fetch_or(&cell->flags, PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST);
         plk_release_for(s, dead, cell, id, head);
+        PLK_EVENT_AT(&s->face, dead, owner_deaths, id, head);
     } else
         plk_serve_head(s, dead, cell, id);
 }

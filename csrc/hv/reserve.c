@@ -32,20 +32,30 @@ int plk_reserve(struct plk_segment *s, const void *at, size_t size)
     return -rc;
 }
 
-int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **cell)
+/* Once a page: what does not reach into another one. */
+static int plk_reserve_once(struct plk_segment *s, const void *at)
 {
-    uint64_t page = (uint64_t)index * s->geometry.stride / PLK_PAGE;
+    uint64_t page = ((uint64_t)((const unsigned char *)at - s->base) - s->geometry.off_cells) / PLK_PAGE;
     int rc;
 
-    *cell = plk_cell_at(s, index);
-    if (*cell == NULL)
-        return -EINVAL;
     if (PLK_LOAD(&s->reserved[page]))
         return 0;
-    rc = plk_reserve(s, *cell, sizeof(**cell));
+    rc = plk_reserve(s, at, 1);
     if (rc == 0)
         PLK_STORE(&s->reserved[page], 1);
     return rc;
+}
+
+int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **cell)
+{
+    *cell = plk_cell_at(s, index);
+    return *cell != NULL ? plk_reserve_once(s, *cell) : -EINVAL;
+}
+
+int plk_reserve_tally(struct plk_segment *s, uint64_t index, struct plk_tally **tally)
+{
+    *tally = plk_tally_at(s, index);
+    return *tally != NULL ? plk_reserve_once(s, *tally) : -EINVAL;
 }
 
 /* `said` elements of `each` bytes at `offset`, but not more than `most`. */
@@ -83,22 +93,29 @@ int64_t plk_entries_ready(struct plk_segment *s)
 int plk_cells_next(const struct plk_segment *s, uint64_t *index, uint64_t *end)
 {
     const struct plk_geometry *g = &s->geometry;
+
+    return plk_extent_next(s, g->off_cells, g->stride, g->cells, index, end);
+}
+
+int plk_extent_next(const struct plk_segment *s, uint64_t offset, uint64_t each, uint64_t count, uint64_t *index,
+                    uint64_t *end)
+{
     off_t data, hole;
 
-    if (*index >= g->cells)
+    if (*index >= count)
         return 0;
     if (!plk_fd_is_ours(s))
         return -EBADF;
-    data = lseek(s->fd, (off_t)(g->off_cells + *index * g->stride), SEEK_DATA);
+    data = lseek(s->fd, (off_t)(offset + *index * each), SEEK_DATA);
     if (data < 0)
         return errno == ENXIO ? 0 : -errno;
     hole = lseek(s->fd, data, SEEK_HOLE);
     if (hole < 0)
         return -errno;
-    /* Strides divide pages, and so do extents of data. */
-    *index = ((uint64_t)data - g->off_cells) / g->stride;
-    *end = ((uint64_t)hole - g->off_cells) / g->stride;
-    if (*end > g->cells)
-        *end = g->cells;
+    /* Extents of data begin and end with pages: where an element does, unless the array begins within one. */
+    *index = ((uint64_t)data - offset) / each;
+    *end = ((uint64_t)hole - offset) / each;
+    if (*end > count)
+        *end = count;
     return *index < *end;
 }

@@ -18,6 +18,9 @@ int plk_reserve(struct plk_segment *s, const void *at, size_t size);
  * a read of a cell comes this way: it would fault where the memory is not there. */
 int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **cell);
 
+/* The same of a tally (plk_tally_at). */
+int plk_reserve_tally(struct plk_segment *s, uint64_t index, struct plk_tally **tally);
+
 /* How many vCPU slots, or directory entries, have been used once: they may be looked
  * at, for their memory is reserved.  Whoever used them has reserved it; but the count
  * lies in the segment, and may have been written over.  Negative: as plk_reserve. */
@@ -28,5 +31,9 @@ int64_t plk_entries_ready(struct plk_segment *s);
  * and [*index, *end); 0: no more; negative errno.  Reading a cell elsewhere would
  * allocate memory for it. */
 int plk_cells_next(const struct plk_segment *s, uint64_t *index, uint64_t *end);
+
+/* The same of any array in the segment, of `count` elements whose size divides pages. */
+int plk_extent_next(const struct plk_segment *s, uint64_t offset, uint64_t each, uint64_t count, uint64_t *index,
+                    uint64_t *end);
 
 #endif

@@ -66,6 +66,7 @@ static void plk_seat_clear(struct plk_seat *seat)
 {
     free(seat->left);
     free(seat->cycle);
+    free(seat->timed);
     memset(seat, 0, sizeof(*seat));
 }
 
@@ -323,6 +324,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     uint32_t index = 0;
     int rc;
 
+    PLK_SITE_FRAME();
     if (seats == NULL)
         return -ENOMEM;
     *seat = &seats[s->id];
@@ -357,8 +359,10 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
     pthread_mutex_unlock(&plk_local);
     if (rc != 0)
         plk_seat_leave(*seat, s);
-    else
+    else {
+        PLK_EVENT_AT(domain, v, joined, who.tid, who.pid);
         plk_service_greet(s, v, index);
+    }
     return rc;
 }
 

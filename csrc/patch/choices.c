@@ -7,8 +7,10 @@
 #include <sched.h>
 
 #include "hv/barrier.h"
+#include "hv/events.h"
 #include "hv/leave.h"
 #include "hv/preempted.h"
+#include "hv/quick.h"
 #include "slow/slow.h"
 
 #if defined(__x86_64__)
@@ -85,56 +87,57 @@ static long plk_preempted_bpf(struct plk_wait *w, uint64_t head)
     return out >= 0 ? out : plk_preempted_same_cpu(w, head);
 }
 
-static long plk_event_counters(struct plk_vcpu *me, uint64_t event)
-{
-    if (event < PLK_EV_COUNT)
-        PLK_STORE(&me->events[event], PLK_LOAD(&me->events[event]) + 1);
-    return 0;
-}
-
 #define FN(f) ((plk_op_fn)(void (*)(void))(f))
+#if defined(__x86_64__)
+#define QUICK(name, f) [PLK_PLACE_##name] = FN(f)
+#else
+#define QUICK(name, f) [PLK_PLACE_##name] = NULL
+#endif
 
 static const struct plk_choice plk_choices[] = {
     {PLK_OP_cpu_relax, "pause", "the processor's spin hint", PLK_KIND_INLINE, PAUSE_NOP4,
-     FN(plk_relax_pause), 0, 1, NULL},
+     FN(plk_relax_pause), 0, 1, NULL, {NULL}},
 #if defined(__x86_64__)
     {PLK_OP_cpu_relax, "tpause", "a timed light sleep of the core", PLK_KIND_CALL, {0},
-     FN(plk_relax_tpause), 0, 1, plk_has_waitpkg},
+     FN(plk_relax_tpause), 0, 1, plk_has_waitpkg, {NULL}},
 #endif
     {PLK_OP_cpu_relax, "yield", "sched_yield in every turn of a spin", PLK_KIND_CALL, {0},
-     FN(plk_relax_yield), 0, 1, NULL},
+     FN(plk_relax_yield), 0, 1, NULL, {NULL}},
 
     {PLK_OP_unlock_barrier, "off", "nobody sleeps, so nobody can be missed", PLK_KIND_NOP, NOP6,
-     FN(plk_nothing), PLK_NATIVE, 1, NULL},
+     FN(plk_nothing), PLK_NATIVE, 1, NULL, {NULL}},
     {PLK_OP_unlock_barrier, "fence", "a full fence between head and slow", PLK_KIND_INLINE, LOCK_OR_NOP,
-     FN(plk_barrier_fence), 0, 1, NULL},
+     FN(plk_barrier_fence), 0, 1, NULL, {NULL}},
 
     {PLK_OP_unlock_barrier, "membarrier", "nothing here: a waiter has all CPUs fence before it sleeps",
-     PLK_KIND_NOP, NOP6, FN(plk_nothing), PLK_ENLIGHTENED, 1, plk_membarrier_works},
+     PLK_KIND_NOP, NOP6, FN(plk_nothing), PLK_ENLIGHTENED, 1, plk_membarrier_works, {NULL}},
 
 #define X(path, needs, is_sound, says)                                                    \
     {PLK_OP_lock_spinning, #path, says, needs == PLK_NATIVE ? PLK_KIND_NOP : PLK_KIND_CALL, \
-     NOP6, FN(plk_slow_##path), needs, is_sound, NULL},
+     NOP6, FN(plk_slow_##path), needs, is_sound, NULL, {NULL}},
     PLK_SLOW_PATHS(X)
 #undef X
 
     {PLK_OP_unlock_kick, "off", "waiters look for themselves", PLK_KIND_NOP, NOP6, FN(plk_nothing),
-     PLK_NATIVE, 1, NULL},
+     PLK_NATIVE, 1, NULL, {NULL}},
     {PLK_OP_unlock_kick, "kick", "pass over abandoned tickets, wake the next in line", PLK_KIND_CALL,
-     {0}, FN(plk_serve_next), PLK_ENLIGHTENED, 1, NULL},
+     {0}, FN(plk_serve_next), PLK_ENLIGHTENED, 1, NULL, {NULL}},
     {PLK_OP_unlock_kick, "hosted", "ask the hypervisor service to wake the next in line", PLK_KIND_CALL,
-     {0}, FN(plk_kick_hosted), PLK_ENLIGHTENED, 1, NULL},
+     {0}, FN(plk_kick_hosted), PLK_ENLIGHTENED, 1, NULL, {NULL}},
 
     {PLK_OP_vcpu_preempted, "off", "assume that the holder runs", PLK_KIND_INLINE, ZERO_NOP4,
-     FN(plk_nothing), 0, 1, NULL},
+     FN(plk_nothing), 0, 1, NULL, {NULL}},
     {PLK_OP_vcpu_preempted, "same_cpu", "the holder was last seen on the waiter's CPU", PLK_KIND_CALL,
-     {0}, FN(plk_preempted_same_cpu), 0, 1, NULL},
+     {0}, FN(plk_preempted_same_cpu), 0, 1, NULL, {NULL}},
     {PLK_OP_vcpu_preempted, "bpf", "a monitor has seen the holder switched out; without one as same_cpu",
-     PLK_KIND_CALL, {0}, FN(plk_preempted_bpf), 0, 1, NULL},
+     PLK_KIND_CALL, {0}, FN(plk_preempted_bpf), 0, 1, NULL, {NULL}},
 
-    {PLK_OP_lock_event, "off", "no statistics", PLK_KIND_NOP, NOP6, FN(plk_nothing), 0, 1, NULL},
-    {PLK_OP_lock_event, "counters", "count events in the vCPU's slot", PLK_KIND_CALL, {0},
-     FN(plk_event_counters), 0, 1, NULL},
+    {PLK_OP_lock_event, "off", "no statistics", PLK_KIND_NOP, NOP6, FN(plk_nothing), 0, 1, NULL, {NULL}},
+    {PLK_OP_lock_event, "counters", "count what contended acquisitions do, and how long they wait and hold",
+     PLK_KIND_CALL, {0}, FN(plk_event_counters), 0, 1, NULL, {QUICK(entered, plk_quick_counters_entered), QUICK(left, plk_quick_counters_left)}},
+    {PLK_OP_lock_event, "trace", "the same, and a record of every acquisition in the vCPU's ring", PLK_KIND_CALL,
+     {0}, FN(plk_event_trace), 0, 1, NULL,
+     {QUICK(entered, plk_quick_trace_entered), QUICK(left, plk_quick_trace_left)}},
 };
 
 uint32_t plk_choice_count(void) { return sizeof(plk_choices) / sizeof(plk_choices[0]); }
@@ -149,6 +152,12 @@ int plk_choice_available(uint32_t index)
     const struct plk_choice *c = plk_choice_at(index);
 
     return c != NULL && (c->available == NULL || c->available());
+}
+
+enum plk_choice_kind plk_choice_at_place(const struct plk_choice *c, uint8_t place, plk_op_fn *fn)
+{
+    *fn = place == PLK_PLACE_CONTENDED ? c->fn : c->quick[place];
+    return c->kind == PLK_KIND_CALL && *fn == NULL ? PLK_KIND_NOP : c->kind;
 }
 
 static const char *const plk_op_names[] = {

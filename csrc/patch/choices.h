@@ -18,7 +18,11 @@ struct plk_choice {
     uint32_t protocol;                   /* needs it; 0: goes with either */
     int sound;                           /* 0: broken on purpose */
     int (*available)(void);              /* NULL: everywhere */
+    plk_op_fn quick[PLK_PLACE_COUNT];    /* at a site of the uncontended path: plk_quick_entry; NULL: a nop */
 };
+
+/* What a site of the op at that place becomes, and the call's function if it is one. */
+enum plk_choice_kind plk_choice_at_place(const struct plk_choice *c, uint8_t place, plk_op_fn *fn);
 
 uint32_t plk_choice_count(void);
 const struct plk_choice *plk_choice_at(uint32_t index);

@@ -23,10 +23,12 @@
 #include <unistd.h>
 
 #include "hv/barrier.h"
+#include "hv/events.h"
+#include "hv/quick.h"
 
 struct plk_site_state {
     const unsigned char *address;
-    uint8_t op, status;
+    uint8_t op, place, lock, seat, status;
     unsigned char before[PLK_SITE_BYTES];
     int error;
 };
@@ -49,7 +51,9 @@ void plk_patch_through(const char *path)
     snprintf(plk_memory, sizeof(plk_memory), "%s", path);
 }
 
-/* Does the site hold what PLK_CALL_SITE or PLK_UNLOCK_BARRIER compiles to? */
+static const unsigned char plk_nop6[PLK_SITE_BYTES] = {0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00};
+
+/* Does the site hold what PLK_CALL_SITE, PLK_POINT or PLK_UNLOCK_BARRIER compiles to? */
 static int plk_site_as_compiled(const struct plk_module *m, const struct plk_site_state *site)
 {
     static const unsigned char fence[PLK_SITE_BYTES] = {0xf0, 0x83, 0x0c, 0x24, 0x00, 0x90};
@@ -57,23 +61,29 @@ static int plk_site_as_compiled(const struct plk_module *m, const struct plk_sit
 
     if (site->op == PLK_OP_unlock_barrier)
         return memcmp(site->before, fence, PLK_SITE_BYTES) == 0;
+    if (site->place != PLK_PLACE_CONTENDED)
+        return memcmp(site->before, plk_nop6, PLK_SITE_BYTES) == 0 && plk_quick_known(site->lock) &&
+               plk_quick_known(site->seat);
     memcpy(&rel, site->before + 2, sizeof(rel));
     return site->before[0] == 0xff && site->before[1] == 0x15 &&
            site->address + PLK_SITE_BYTES + rel == (const unsigned char *)&m->ops->fn[site->op];
 }
 
 /* The 6 bytes that make the choice at this address; 0: a call out of reach. */
-static int plk_encode(const struct plk_choice *c, const unsigned char *address,
+static int plk_encode(const struct plk_choice *c, const struct plk_site_state *site,
                       unsigned char out[PLK_SITE_BYTES])
 {
     intptr_t distance;
+    plk_op_fn fn;
     int32_t rel;
 
-    if (c->kind != PLK_KIND_CALL) {
-        memcpy(out, c->bytes, PLK_SITE_BYTES);
+    if (plk_choice_at_place(c, site->place, &fn) != PLK_KIND_CALL) {
+        memcpy(out, c->kind == PLK_KIND_CALL ? plk_nop6 : c->bytes, PLK_SITE_BYTES);
         return 1;
     }
-    distance = (intptr_t)c->fn - (intptr_t)(address + 5);
+    if (site->place != PLK_PLACE_CONTENDED)
+        fn = plk_quick_entry(fn, site->lock, site->seat);
+    distance = (intptr_t)fn - (intptr_t)(site->address + 5);
     rel = (int32_t)distance;
     if (rel != distance)
         return 0;
@@ -91,7 +101,7 @@ static void plk_patch_site(const struct plk_module *m, struct plk_site_state *si
         site->status = PLK_SITE_SWITCHED_OFF;
     else if (!plk_site_as_compiled(m, site))
         site->status = PLK_SITE_UNEXPECTED;
-    else if (!plk_encode(plk_choice_at((uint32_t)plk_choice_of[site->op]), site->address, code))
+    else if (!plk_encode(plk_choice_at((uint32_t)plk_choice_of[site->op]), site, code))
         site->status = PLK_SITE_TOO_FAR;
     else if (memory < 0 || pwrite(memory, code, PLK_SITE_BYTES, (off_t)(uintptr_t)site->address) !=
                                PLK_SITE_BYTES) {
@@ -148,10 +158,14 @@ int plk_module_add(struct plk_module *module)
         const struct plk_site *record = &module->sites[i];
         struct plk_site_state *site = &l->sites[l->count];
 
-        if (record->op >= PLK_OP_COUNT || record->length != PLK_SITE_BYTES)
-            continue; /* from a newer header: stays an indirect call */
+        if (record->op >= PLK_OP_COUNT || PLK_SITE_LENGTH_OF(record) != PLK_SITE_BYTES ||
+            PLK_SITE_PLACE_OF(record) >= (record->op == PLK_OP_lock_event ? PLK_PLACE_COUNT : 1u))
+            continue; /* from a newer header: stays as it was compiled */
         site->address = (const unsigned char *)&record->offset + record->offset;
         site->op = record->op;
+        site->place = PLK_SITE_PLACE_OF(record);
+        site->lock = record->lock;
+        site->seat = record->seat;
         memcpy(site->before, site->address, PLK_SITE_BYTES);
         l->count++;
     }
@@ -190,6 +204,8 @@ int plk_apply(const uint32_t *choices, int patch)
         for (op = 0; op < PLK_OP_COUNT; op++)
             plk_choice_of[op] = (int32_t)choices[op];
         plk_patching = patch;
+        if (plk_choice_at(choices[PLK_OP_lock_event])->kind == PLK_KIND_CALL)
+            plk_events_start();
         for (l = plk_loaded_first; l != NULL; l = l->next)
             plk_apply_to(l);
         plk_applied = 1;
@@ -233,6 +249,7 @@ int plk_site_at(uint32_t index, struct plk_site_row *row)
 {
     struct plk_loaded *l = plk_loaded_first;
     const struct plk_site_state *site;
+    plk_op_fn fn;
 
     for (; l != NULL && index >= l->count; l = l->next)
         index -= l->count;
@@ -242,6 +259,10 @@ int plk_site_at(uint32_t index, struct plk_site_row *row)
     row->module = l->module->name;
     row->address = (uint64_t)(uintptr_t)site->address;
     row->op = site->op;
+    row->place = site->place;
+    row->kind = PLK_KIND_NOP;
+    if (plk_choice_of[site->op] >= 0)
+        row->kind = plk_choice_at_place(plk_choice_at((uint32_t)plk_choice_of[site->op]), site->place, &fn);
     row->status = site->status;
     row->error = site->error;
     memcpy(row->before, site->before, PLK_SITE_BYTES);

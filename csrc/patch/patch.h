@@ -18,6 +18,8 @@ struct plk_site_row {
     const char *module;
     uint64_t address;
     uint32_t op;
+    uint32_t place; /* enum plk_place */
+    uint32_t kind;  /* enum plk_choice_kind: what it is, or would be, patched to */
     uint32_t status;
     unsigned char before[PLK_SITE_BYTES], after[PLK_SITE_BYTES];
     int error; /* errno of UNWRITABLE */

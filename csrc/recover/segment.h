@@ -32,7 +32,8 @@ struct plk_segment {
     int32_t closed;     /* no new registrations */
     int32_t released;   /* no handle refers to this structure any more */
     int32_t references; /* of the mapping: seats, and the opener */
-    uint8_t *reserved;  /* one byte a page of the cells: its memory is reserved */
+    uint8_t *reserved;  /* one byte a page of the cells and tallies: its memory is reserved */
+    int32_t is_array;
     uint32_t slots_ready, entries_ready; /* so many have their memory reserved */
 };
 
@@ -63,6 +64,24 @@ static inline struct plk_cell *plk_cell_at(const struct plk_segment *s, uint64_t
     if (index >= s->geometry.cells)
         return NULL;
     return (struct plk_cell *)(s->base + s->geometry.off_cells + index * s->geometry.stride);
+}
+
+/* Of vCPU `index`, or of a cell: s->geometry.vcpus + its index. */
+static inline struct plk_tally *plk_tally_at(const struct plk_segment *s, uint64_t index)
+{
+    if (index >= (uint64_t)s->geometry.vcpus + s->geometry.tallied)
+        return NULL;
+    return (struct plk_tally *)(s->base + s->geometry.off_tallies) + index;
+}
+
+static inline uint64_t plk_ring_offset(const struct plk_segment *s, uint64_t vcpu)
+{
+    return s->geometry.off_rings + vcpu * PLK_RING_RECORDS * sizeof(struct plk_record);
+}
+
+static inline struct plk_record *plk_ring_at(const struct plk_segment *s, uint64_t vcpu)
+{
+    return vcpu < s->geometry.rings ? (struct plk_record *)(s->base + plk_ring_offset(s, vcpu)) : NULL;
 }
 
 static inline struct plk_channel *plk_channels(const struct plk_segment *s)

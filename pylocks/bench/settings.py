@@ -33,6 +33,8 @@ DEFAULT = Setting("enlightened, patched", {"PYLOCKS_PROTOCOL": "enlightened"})
 SETTINGS: tuple[Setting, ...] = (
     DEFAULT,
     Setting("enlightened, unpatched", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_PATCH": "off"}),
+    Setting("events counted", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_OPS": "lock_event=counters"}),
+    Setting("events traced", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_OPS": "lock_event=trace"}),
     Setting("native, patched", {"PYLOCKS_PROTOCOL": "native"}),
     Setting("native, unpatched", {"PYLOCKS_PROTOCOL": "native", "PYLOCKS_PATCH": "off"}),
 )

@@ -25,6 +25,7 @@ LAYERS = ("patch", "slow", "hv", "recover")
 FLAGS = (
     "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-pthread",
     "-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Werror",
+    "-DPLK_TALLIED=8", "-DPLK_RINGS=2", "-DPLK_RING_RECORDS=256",  # segments of a few pages
 )  # fmt: skip
 
 

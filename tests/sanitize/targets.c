@@ -11,8 +11,10 @@
 #include "hv/attach.h"
 #include "hv/deadlock.h"
 #include "hv/directory.h"
+#include "hv/events.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
+#include "hv/quick.h"
 #include "hv/recovery.h"
 #include "hv/reserve.h"
 #include "hv/service.h"
@@ -49,6 +51,11 @@
     X(search, 0)                                                    \
     X(recover, ENOSPC, GUARD)                                             \
     X(mark_consistent, EPERM)                                       \
+    X(vcpu_tally_view, EINVAL, EBADF, EIO)                          \
+    X(lock_tally_view, EINVAL, EBADF, EIO)                          \
+    X(lock_tallies_next, EBADF)                                     \
+    X(tickets_served, EBADF)                                        \
+    X(ring_read, EINVAL, EBADF, EIO)                                \
     X(crowded, 0)                                                   \
     X(service_begin, EBUSY, EUSERS, ENOSPC, GUARD)                  \
     X(service_look, 0)                                              \
@@ -78,6 +85,7 @@ static const struct {
 static uint64_t calls[T_COUNT], good[T_COUNT], errors[T_COUNT][ERRORS_MAX];
 
 static struct plk_segment *segment;
+static int traces; /* lock_event=trace */
 
 static int64_t result(enum target target, int64_t rc)
 {
@@ -137,7 +145,9 @@ static void choose_ways(void)
     choose(PLK_OP_lock_spinning, native ? "native" : one_in(4) ? "yield" : one_in(3) ? "hosted" : "futex");
     choose(PLK_OP_unlock_kick, native ? "off" : one_in(3) ? "hosted" : "kick");
     choose(PLK_OP_vcpu_preempted, native || one_in(2) ? "off" : one_in(2) ? "bpf" : "same_cpu");
-    choose(PLK_OP_lock_event, one_in(4) ? "off" : "counters");
+    traces = one_in(4);
+    choose(PLK_OP_lock_event, traces ? "trace" : one_in(4) ? "off" : "counters");
+    plk_events_start();
     plk_segment_spin(segment, 1 + below(3), below(3));
     plk_segment_crowd(segment, below(4), below(3), 1 + below(3));
     plk_segment_learn(segment, below(3) * 3000, below(3));
@@ -180,6 +190,25 @@ static void look_at_slots(void)
     result(T_vcpu_view, plk_vcpu_view(segment, an_index(world.geometry.vcpus), &view));
     if (used != 0)
         result(T_vcpu_view, plk_vcpu_view(segment, used - 1, &view));
+}
+
+static void look_at_events(void)
+{
+    static struct plk_record records[PLK_RING_RECORDS];
+    struct plk_tally_view view;
+    uint64_t at = an_index(world.geometry.cells), end, first;
+    int64_t n;
+
+    result(T_vcpu_tally_view, plk_vcpu_tally_view(segment, an_index(world.geometry.vcpus), &view));
+    result(T_lock_tally_view, plk_lock_tally_view(segment, an_index(world.geometry.tallied), &view));
+    if (result(T_lock_tallies_next, plk_lock_tallies_next(segment, &at, &end)) == 1 &&
+        (at >= end || end > segment->geometry.tallied))
+        fail("tallies from %llu to %llu", (unsigned long long)at, (unsigned long long)end);
+    result(T_tickets_served, plk_tickets_served(segment));
+    n = result(T_ring_read, plk_ring_read(segment, an_index(world.geometry.rings), one_in(2) ? 0 : take(8), records,
+                                          &first));
+    if (n > (int64_t)PLK_RING_RECORDS)
+        fail("%lld records of a ring", (long long)n);
 }
 
 static uint32_t a_policy(void) { return one_in(3) ? PLK_BOUNDED : PLK_FIFO; }
@@ -329,8 +358,12 @@ static void use_a_lock(void)
     }
     if (rc == PLK_OWNER_DIED && one_in(2))
         result(T_mark_consistent, plk_mark_consistent(lock));
+    if (rc >= 0 && traces) /* no site is patched here */
+        plk_trace_entered(lock, plk_seat_of(lock->domain));
     if (rc >= 0 && !one_in(3)) {
         about_to_wait(lock);
+        if (traces)
+            plk_trace_left(lock, plk_seat_of(lock->domain));
         result(T_unlock, plk_unlock(lock));
     }
 }
@@ -442,7 +475,7 @@ static void call_something(void)
 
     world_call(UINT64_MAX, NULL);
     switch (below(16)) {
-    case 0: look_at_slots(); break;
+    case 0: one_in(2) ? look_at_slots() : look_at_events(); break;
     case 1: result(T_cell_view, plk_cell_view(segment, an_index(world.geometry.cells), &view)); break;
     case 2: look_at_names(); break;
     case 3: look_for_a_name(T_name_find); break;

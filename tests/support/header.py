@@ -17,7 +17,11 @@ class Geometry(ctypes.Structure):
 
     _fields_: ClassVar[list[Any]] = [
         *((name, u32) for name in ("vcpus", "channels", "tombs", "entries", "cells", "stride")),
-        *((f"off_{name}", u64) for name in ("channels", "tombs", "entries", "vcpus", "cells")),
+        *((name, u32) for name in ("tallied", "rings")),
+        *(
+            (f"off_{name}", u64)
+            for name in ("channels", "tombs", "entries", "vcpus", "cells", "tallies", "rings")
+        ),
         ("size", u64),
     ]
 

@@ -84,6 +84,7 @@ __attribute__((noinline, unused)) static int plk_take_bounded(struct plk_lock *l
     __builtin_prefetch(lock->cell, 1); /* to write it: else its line would come twice */
     if (PLK_LIKELY(seat->retired != lock->id) && PLK_LIKELY(plk_take_free(lock, seat) == 0))
         return 0;
+    PLK_SITE_FRAME(); /* for the site that was passed; here it costs a free lock nothing */
     *w = (struct plk_wait){.lock = lock, .seat = seat, .ticket = PLK_NO_TICKET, .deadline = PLK_FOREVER,
                            .pause = PLK_FOREVER, .gate = lock, .stage = PLK_STAGE_COMES};
     w->queue = (struct plk_lock){plk_queue_cell(lock->cell), lock->domain, lock->id + 1, PLK_FIFO};
@@ -237,19 +238,18 @@ PLK_COLD static int plk_try_at_gate(struct plk_wait *w)
 
     PLK_SITE_FRAME();
     w->rounds = 1; /* not again */
-    if (plk_glance_at_gate(w)) {
-        PLK_EVENT(me, waits);
-        PLK_EVENT(me, spin_grants);
-        return 1;
+    PLK_EVENT_AT(w->gate->domain, me, waits, w->gate->id, 0);
+    entered = plk_glance_at_gate(w);
+    if (!entered) {
+        plk_wait_noted(w);
+        entered = plk_spin_at_gate(w);
     }
-    plk_wait_begins(w);
-    entered = plk_spin_at_gate(w);
     if (entered)
         PLK_EVENT(me, spin_grants);
     else if (w->stage == PLK_STAGE_SHORT)
         entered = plk_come_to_gate(w);
     if (entered)
-        PLK_STORE(&me->wait_since, 0);
+        plk_wait_ends(w);
     return entered;
 }
 
@@ -268,8 +268,11 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
         if (w->stage == PLK_STAGE_COMES)
             plk_join_queue(w);
     }
-    if (w->stage == PLK_STAGE_SHORT)
-        return plk_wait_ticket(w);
+    if (w->stage == PLK_STAGE_SHORT) {
+        if ((rc = plk_wait_ticket(w)) == 0)
+            plk_wait_ends(w);
+        return rc;
+    }
     if (w->stage == PLK_STAGE_QUEUE) {
         if ((rc = plk_wait_ticket(w)) != 0)
             return rc;
@@ -281,6 +284,10 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
         rc = plk_wait_ticket(w);
     if (rc == -EINTR || rc == -EAGAIN)
         return rc;
+    if (rc == 0)
+        plk_wait_ends(w);
+    else
+        PLK_EVENT_AT(w->gate->domain, w->seat->vcpu, gave_up, w->gate->id, 0);
     api->queue_pass(w, rc != 0);
     PLK_STORE(&w->seat->vcpu->wait_since, 0);
     return rc;
@@ -322,8 +329,8 @@ PLK_COLD static int plk_wait_briefly(struct plk_wait *w)
         if (!plk_come_to_gate(w) && !plk_spin_first(w))
             return 0;
     }
+    plk_wait_ends(w);
     api->queue_pass(w, 0);
-    PLK_STORE(&w->seat->vcpu->wait_since, 0);
     return 1;
 }
 

@@ -180,6 +180,7 @@ PLK_INLINE int plk_take_ticket(struct plk_lock *lock, struct plk_seat *seat, uin
     *ticket = t;
     if (PLK_LIKELY(PLK_LOAD_ACQUIRE(&cell->head) == t)) {
         plk_enter(cell, me, tag, t); /* [D1] from the window straight to owner: one store less */
+        PLK_POINT(entered, lock, seat);
         return 1;
     }
     PLK_RECORD(PLK_STORE_RELEASE(&me->ticket, t));
@@ -248,6 +249,7 @@ PLK_INLINE int plk_take_free(struct plk_lock *lock, struct plk_seat *seat)
         return -EBUSY;
     }
     plk_enter(cell, me, seat->tag, t);
+    PLK_POINT(entered, lock, seat);
     return 0;
 }
 
@@ -350,6 +352,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
         return -EPERM;
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
         plk_settle(lock, t);
+    PLK_POINT(left, lock, seat); /* still the holder, alone with the lock's tally */
     PLK_STORE_RELEASE(&cell->head, t + 1);
     PLK_UNLOCK_BARRIER(); /* [K1] pairs with plk_slow_raise, [K2] with plk_leave */
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))

@@ -4,9 +4,9 @@
  * was compiled with, must agree on each byte below.  Any change of size or
  * meaning raises PLK_ABI, and attaching with another ABI is refused.
  *
- *   +--------+------------+----------+-------------+---------+----------+
- *   | header | channels[] | tombs[]  | directory[] | vCPUs[] | cells[]  |
- *   +--------+------------+----------+-------------+---------+----------+
+ *   +--------+------------+----------+-------------+---------+----------+-----------+---------+
+ *   | header | channels[] | tombs[]  | directory[] | vCPUs[] | cells[]  | tallies[] | rings[] |
+ *   +--------+------------+----------+-------------+---------+----------+-----------+---------+
  *
  * Each part starts on a page.  Nothing in the segment is a pointer: cells and
  * vCPUs are named by index, and an index read from the segment is checked
@@ -127,7 +127,8 @@ static inline int PLK_OWNER_VALID(uint64_t owner, uint64_t head)
     X(resumes, "abandoned tickets taken back by a later acquire")              \
     X(passes, "abandoned tickets passed over on behalf of their leavers")      \
     X(preempted, "spins skipped because the holder could not be running")      \
-    X(recoveries, "deaths after which what the dead held was recovered")
+    X(recoveries, "deaths after which what the dead held was recovered")       \
+    X(owner_deaths, "locks of which the holder died inside and that were recovered")
 
 enum plk_event {
 #define X(name, meaning) PLK_EV_##name,
@@ -288,7 +289,8 @@ struct plk_entry {
 
 struct plk_geometry {
     uint32_t vcpus, channels, tombs, entries, cells, stride;
-    uint64_t off_channels, off_tombs, off_entries, off_vcpus, off_cells, size;
+    uint32_t tallied, rings; /* cells and vCPUs, the first of them, with a tally and a ring: events.h */
+    uint64_t off_channels, off_tombs, off_entries, off_vcpus, off_cells, off_tallies, off_rings, size;
 };
 
 struct plk_header {

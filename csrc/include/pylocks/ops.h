@@ -8,6 +8,7 @@
 #ifndef PYLOCKS_OPS_H
 #define PYLOCKS_OPS_H
 
+#include "events.h"
 #include "layout.h"
 
 #define PLK_HIDDEN __attribute__((visibility("hidden")))
@@ -24,7 +25,7 @@
     X(lock_spinning, "a waiter that has spun its budget", "a plk_hint")          \
     X(unlock_kick, "an unlock that found slow set", "nothing")                   \
     X(vcpu_preempted, "a waiter about to spin", "nonzero: the holder can't be running") \
-    X(lock_event, "contended paths", "nothing")
+    X(lock_event, "contended paths; entering and leaving", "nothing")
 
 enum plk_op {
 #define X(name, where, what) PLK_OP_##name,
@@ -43,9 +44,11 @@ enum plk_hint {
 struct plk_site {
     int32_t offset; /* of the site's first byte, from this field */
     uint8_t op;
-    uint8_t length;
-    uint8_t spare[2];
+    uint8_t length;     /* in its upper half, of lock_event: enum plk_place */
+    uint8_t lock, seat; /* at a place of the uncontended path: `push` of the register that holds them */
 };
+#define PLK_SITE_LENGTH_OF(site) ((site)->length & 15u)
+#define PLK_SITE_PLACE_OF(site) ((site)->length >> 4)
 
 typedef long (*plk_op_fn)(void); /* called with the op's own arguments */
 
@@ -55,6 +58,7 @@ struct plk_ops {
 
 struct plk_lock;
 struct plk_wait;
+struct plk_timed;
 
 /* This process's view of an attached domain, as far as the fast path needs it. */
 struct plk_domain {
@@ -86,6 +90,14 @@ struct plk_seat {
     uint64_t clock_ns;     /* what it said */
     uint64_t active_ns;    /* bounded: when last it came in by the queue */
     struct plk_cycle *cycle; /* the cycle of waiters that this thread was last to leave */
+
+    /* lock_event's own (events.h, hv/events.c) */
+    struct plk_tally *tally;  /* NULL: nothing is counted there */
+    struct plk_record *ring;  /* NULL: nothing is traced */
+    struct plk_timed *timed;  /* locks held, of which the time is taken */
+    uint32_t timed_count;
+    uint32_t sample;
+    uint64_t spare[3];
 };
 
 struct plk_api;

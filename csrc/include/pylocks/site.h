@@ -12,9 +12,10 @@
  *     xor %eax,%eax; nopl  31 c0 ...          a constant, inlined
  *     nopw 0(%rax,%rax,1)  66 0f 1f 44 00 00  nothing
  *
- * unlock_barrier stands in the uncontended path, which makes no call in any
- * mode: its site is compiled as the fence that is right under every protocol
- * and is patched to a nop where the protocol needs none.
+ * unlock_barrier stands in the uncontended path, which makes no call unless it is
+ * told to: its site is compiled as the fence that is right under every protocol
+ * and is patched to a nop where the protocol needs none.  The two sites of lock_event
+ * there (PLK_POINT) are compiled as nops, and patched to calls where events are asked for.
  *
  * Cost of a site that is off: one 6-byte nop.  Fallback: where the text can't
  * be written the sites stay as compiled.  What a site holds now can be asked:
@@ -78,7 +79,10 @@ __attribute__((noinline, cold, noreturn, unused)) static void plk_not_registered
 #define PLK_LOCK_SPINNING(wait, head) PLK_CALL_SITE(PLK_OP_lock_spinning, (wait), (head), 0)
 #define PLK_UNLOCK_KICK(lock, seat, head) PLK_CALL_SITE(PLK_OP_unlock_kick, (lock), (seat), (head))
 #define PLK_VCPU_PREEMPTED(wait, head) PLK_CALL_SITE(PLK_OP_vcpu_preempted, (wait), (head), 0)
-#define PLK_EVENT(vcpu, name) PLK_CALL_SITE(PLK_OP_lock_event, (vcpu), PLK_EV_##name, 0)
+#define PLK_EVENT(vcpu, name) PLK_CALL_SITE4(PLK_OP_lock_event, (vcpu), PLK_EV_##name, 0, 0)
+/* The same of a lock, to be counted and traced as its: an event, or a point of PLK_POINTS. */
+#define PLK_EVENT_AT(domain, vcpu, name, id, ticket) \
+    PLK_CALL_SITE4(PLK_OP_lock_event, (vcpu), PLK_EV_##name, PLK_AT((id), (ticket)), (domain))
 
 /* Put once into one source file of a module. */
 #define PLK_MODULE(module_name)                                                     \

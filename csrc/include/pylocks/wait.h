@@ -9,19 +9,34 @@
 
 #define PLK_LEAVE_RETRY 1000000u /* ns */
 
+/* For what it waits, and since when, in this order. */
+PLK_COLD static void plk_wait_noted(struct plk_wait *w)
+{
+    PLK_STORE(&w->seat->vcpu->wanted, PLK_WANTED(w)->id);
+    PLK_STORE_RELEASE(&w->seat->vcpu->wait_since, plk_module_self.api->now());
+}
+
 PLK_COLD static void plk_wait_begins(struct plk_wait *w)
 {
     PLK_SITE_FRAME();
-    PLK_EVENT(w->seat->vcpu, waits);
-    PLK_STORE(&w->seat->vcpu->wanted, PLK_WANTED(w)->id);
-    PLK_STORE_RELEASE(&w->seat->vcpu->wait_since, plk_module_self.api->now()); /* and for what: above */
+    plk_wait_noted(w);
+    PLK_EVENT_AT(w->lock->domain, w->seat->vcpu, waits, PLK_WANTED(w)->id, w->ticket);
+}
+
+/* The lock that was waited for is entered. */
+PLK_COLD static void plk_wait_ends(struct plk_wait *w)
+{
+    PLK_SITE_FRAME();
+    PLK_EVENT_AT(w->lock->domain, w->seat->vcpu, granted, PLK_WANTED(w)->id, PLK_LOAD(&PLK_WANTED(w)->cell->head));
+    PLK_STORE(&w->seat->vcpu->wait_since, 0);
 }
 
 /* Granted ticket w->ticket: enter. */
 PLK_COLD static int plk_granted(struct plk_wait *w)
 {
     plk_enter(w->lock->cell, w->seat->vcpu, w->seat->tag, w->ticket);
-    PLK_STORE(&w->seat->vcpu->wait_since, 0);
+    if (w->gate == NULL)
+        plk_wait_ends(w);
     return 0;
 }
 
