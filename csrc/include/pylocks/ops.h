@@ -89,7 +89,6 @@ struct plk_seat {
     uint32_t clock_every;  /* and how many there are to be */
     uint64_t clock_ns;     /* what it said */
     uint64_t active_ns;    /* bounded: when last it came in by the queue */
-    struct plk_cycle *cycle; /* the cycle of waiters that this thread was last to leave */
 
     /* lock_event's own (events.h, hv/events.c) */
     struct plk_tally *tally;  /* NULL: nothing is counted there */
@@ -97,6 +96,8 @@ struct plk_seat {
     struct plk_timed *timed;  /* locks held, of which the time is taken */
     uint32_t timed_count;
     uint32_t sample;
+
+    struct plk_cycle *cycle; /* the cycle of waiters that this thread was last to leave */
     uint64_t spare[3];
 };
 
