@@ -40,8 +40,8 @@ class Hypervisor:
 
     serve() does it in this thread; start() in a process of its own until stop(), the end of a
     `with` block, or the end of this process and of those forked from it since.  stall: seconds after
-    which a holder that keeps others waiting is reported; metrics: HOST:PORT, or the path of a socket, at
-    which to serve figures for Prometheus.  Reports go to the logger "pylocks.hypervisor", as key=value.
+    which a holder that keeps others waiting is reported; metrics: where to serve figures for Prometheus,
+    an address of pylocks.metrics.start().  Reports go to the logger "pylocks.hypervisor", as key=value.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="report a holder that keeps others waiting for so long (default: 10)",
     )
     parser.add_argument(
-        "--metrics", metavar="ADDRESS", help="serve figures for Prometheus at HOST:PORT or a socket's path"
+        "--metrics", metavar="ADDRESS", help="serve figures for Prometheus at 127.0.0.1:PORT or unix:PATH"
     )
     parser.add_argument("--log-json", action="store_true", help="log objects of JSON instead of key=value")
     parser.set_defaults(run=_run)

@@ -35,7 +35,7 @@ LOGGER = logging.getLogger("pylocks.hypervisor")
 
 BUSY_LOOK_NS, IDLE_LOOK_NS = 20_000_000, 250_000_000
 """Between looks at all vCPUs: while somebody waits, and while nobody did at the last one."""
-HOUSE_S = 1.0
+HOUSE_S = 0.5
 """Between looks for stalls and deadlocks, and at who has come without being heard."""
 GATHER_S = 0.001
 """Newcomers often come in numbers."""
@@ -151,7 +151,7 @@ class Service:
         self._metrics = metrics
         self._watched: dict[int, int] = {}  # pid -> pidfd
         self._stalls: dict[int, tuple[int, float, bool]] = {}  # lock -> (head, since when, told)
-        self._told: set[str] = set()
+        self._told: set[Any] = set()
         self._gathering = self._recovering = False
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -166,7 +166,7 @@ class Service:
                 return
             try:
                 opened.callback(self._forget_all)
-                self._start_metrics()
+                self._start_metrics(opened)
                 log(logging.INFO, "serving", domain=self.domain.name or "anonymous", pid=os.getpid())
                 self._ready()
                 await self._keep_house()
@@ -252,7 +252,7 @@ class Service:
                 one.cancel()
         return self._stopped.is_set()
 
-    def _start_metrics(self) -> None:
+    def _start_metrics(self, opened: contextlib.ExitStack) -> None:
         if self._metrics is None:
             return
         start = optional("pylocks.metrics", "start")
@@ -260,8 +260,9 @@ class Service:
             raise HypervisorError(
                 "metrics need prometheus_client, which is not installed: pip install 'pylocks[service]'"
             )
-        start(self.domain, self._metrics)
-        log(logging.INFO, "metrics", address=self._metrics)
+        server = start(self.domain, self._metrics)
+        opened.callback(server.stop)
+        log(logging.INFO, "metrics", address=server.address)
 
     # ------------------------------------------------------------ deaths
 
@@ -341,14 +342,15 @@ class Service:
                 self._recover()  # and mend what the dead have miscounted
                 self._look_for_stalls()
                 for found in deadlocks(self.domain) if deadlocks is not None else ():
-                    self._tell_once("deadlock", str(found))
+                    self._tell_deadlock(found)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), HOUSE_S)
 
-    def _tell_once(self, event: str, what: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            log(logging.WARNING, event, what=what)
+    def _tell_deadlock(self, cycle: Any) -> None:
+        """Once, as long as it stands; cycle: pylocks.deadlocks.Cycle."""
+        if cycle.identity not in self._told:
+            self._told.add(cycle.identity)
+            log(logging.WARNING, "deadlock", threads=len(cycle.members), what=str(cycle))
 
     def _look_for_stalls(self) -> None:
         """Who holds a lock for long while others wait."""

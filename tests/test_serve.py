@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import run
+from support.circles import make, puppets, take
 from support.wait import until
 
 import pylocks
@@ -193,3 +196,48 @@ def test_lines_are_for_programs(caplog: pytest.LogCaptureFixture) -> None:
     assert record.fields == {
         "event": "tried", "lock": "a b", "empty": "", "seconds": 0.25, "quoted": 'say "no"',
     }  # type: ignore[attr-defined] # fmt: skip
+
+
+# ------------------------------------------------------------------ what else it tells
+
+
+def test_a_deadlock_is_reported_once(fresh_name: Callable[[], str]) -> None:
+    name = fresh_name()
+    with pylocks.Domain(name) as domain, serving(name, "--log-json") as process:
+        line(process)
+        with puppets("fork", make(domain, 2), 2) as made:
+            for index, puppet in enumerate(made):
+                puppet.call(take, index)
+            for index, puppet in enumerate(made):
+                puppet.start(take, 1 - index)
+            told = json.loads(line(process))
+            assert (told["event"], told["threads"]) == ("deadlock", 2)
+            for puppet in made:
+                assert f"process {puppet.pid}" in told["what"]
+            assert "'lock 0'" in told["what"] and "'lock 1'" in told["what"]
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=run.LIMIT_S)[1]
+        rest = [json.loads(each)["event"] for each in said.splitlines()]
+        assert "deadlock" not in rest and rest[-1] == "stopped"
+
+
+def test_it_serves_metrics(fresh_name: Callable[[], str], tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    name, path = fresh_name(), tmp_path / "metrics"
+    with pylocks.Domain(name), serving(name, "--metrics", f"unix:{path}") as process:
+        assert f"event=metrics address=unix:{path}" in line(process)
+        assert "event=serving" in line(process)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+        assert f'domain="{name}"' in answer and "pylocks_" in answer
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(run.LIMIT_S) == 0 and not path.exists()
+
+
+def test_metrics_are_not_served_to_the_world(fresh_name: Callable[[], str]) -> None:
+    name = fresh_name()
+    with pylocks.Domain(name), serving(name, "--metrics", "0.0.0.0:0") as process:
+        said = process.communicate(timeout=run.LIMIT_S)[1]
+        assert process.returncode == 1 and "127.0.0.1" in said

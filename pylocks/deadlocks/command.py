@@ -66,7 +66,7 @@ def _watch(given: argparse.Namespace) -> int:
     shown: set[tuple[Any, ...]] = set()
     try:
         while True:
-            standing = {_identity(name, cycle): (name, cycle) for name, cycle in _look(given.domain)}
+            standing = {(name, cycle.identity): (name, cycle) for name, cycle in _look(given.domain)}
             for identity, (name, cycle) in standing.items():
                 if identity in shown:
                     continue
@@ -121,11 +121,6 @@ def _looked_at(name: str) -> Iterator[Domain | None]:
         return
     with Domain(name, mode=mode, create=False) as domain:
         yield domain
-
-
-def _identity(name: str, cycle: Cycle) -> tuple[Any, ...]:
-    """What stays the same as long as the cycle stands."""
-    return name, frozenset((each.pid, each.tid, each.holds, each.wants) for each in cycle.members)
 
 
 def _plain(name: str, cycle: Cycle) -> dict[str, Any]:

@@ -57,6 +57,11 @@ class Cycle:
 
     members: tuple[Member, ...]
 
+    @property
+    def identity(self) -> frozenset[tuple[int, int, str | int, str | int]]:
+        """What stays the same as long as the cycle stands, whoever is named first."""
+        return frozenset((each.pid, each.tid, each.holds, each.wants) for each in self.members)
+
     def __str__(self) -> str:
         return "; ".join(map(str, self.members))
 
