@@ -56,7 +56,7 @@ INNER = {
     "plk_slot_find", "plk_guard_lock", "plk_guard_trylock", "plk_guard_unlock", "plk_guard_clean",
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock", "plk_pass",
     "plk_channel_of", "plk_queue_shown", "plk_queue_promoted", "plk_queue_pass",
-    "plk_queue_call", "plk_queue_called", "plk_queue_arm", "plk_queue_disarm",
+    "plk_queue_call", "plk_gate_watch", "plk_queue_called", "plk_queue_arm", "plk_queue_disarm",
     "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere", "plk_service_lives", "plk_service_ring",
     "plk_service_greet", "plk_service_rouse", "plk_service_index", "plk_service_looks",
     "plk_events_bind", "plk_extent_next",

@@ -234,7 +234,7 @@ int plk_extent(int fd, struct plk_extent *extent, struct plk_found *found)
         .off_vcpus = h.geometry.off_vcpus, .off_cells = h.geometry.off_cells,
         .tombs = h.geometry.tombs, .entries = h.entries_next, .vcpus = h.vcpus_next,
         .cells = h.cells_next, .stride = h.geometry.stride, .tombs_live = h.tombs_live,
-        .service = h.service_vcpu <= h.vcpus_next ? (uint32_t)h.service_vcpu : 0,
+        .service = (uint32_t)h.service_vcpu <= h.vcpus_next ? (uint32_t)h.service_vcpu : 0, /* PLK_SERVICE */
     };
     return 0;
 }

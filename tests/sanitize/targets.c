@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "hv/attach.h"
+#include "hv/copy.h"
 #include "hv/deadlock.h"
 #include "hv/directory.h"
 #include "hv/events.h"
@@ -30,6 +31,7 @@
 #define WAITS ETIMEDOUT, EDEADLK, ELOOP, EUSERS, ENOSPC, GUARD
 #define TARGETS(X)                                                  \
     X(inspect, HEADER)                                              \
+    X(extent, HEADER)                                               \
     X(attach, HEADER, ENOSPC, ENOMEM)                               \
     X(reset, GUARD, ENOSPC)                                         \
     X(vcpu_view, EINVAL, ENOSPC)                                    \
@@ -430,6 +432,53 @@ static void format(void)
     result(T_format, plk_format(world.fd, &f));
 }
 
+/* A copy of records of the file, as observers take it; the caller's to free. */
+static void *copied(uint64_t offset, uint64_t size)
+{
+    void *copy = calloc(1, size);
+    ssize_t rc = pread(world.fd, copy, size, (off_t)offset);
+
+    (void)rc; /* what could not be read is empty */
+    return copy;
+}
+
+#define OBSERVED 16u
+
+/* As `pylocks top` does: without attaching. */
+static void observe(int fd)
+{
+    struct plk_vcpu_row vcpus[OBSERVED];
+    struct plk_cell_row cells[OBSERVED];
+    struct plk_name_row names[OBSERVED];
+    uint32_t tombs[OBSERVED], count, i;
+    struct plk_extent e;
+    struct plk_found found;
+    void *copy;
+
+    if (result(T_extent, plk_extent(fd, &e, &found)) != 0)
+        return;
+    copy = copied(e.off_vcpus, OBSERVED * PLK_VCPU_BYTES);
+    count = plk_copied_vcpus(copy, copy, e.vcpus < OBSERVED ? e.vcpus : OBSERVED, vcpus);
+    for (i = 0; i < count; i++) {
+        if (vcpus[i].claims > PLK_CLAIMS_MOST || vcpus[i].index >= OBSERVED)
+            fail("vCPU %u has %u claims", vcpus[i].index, vcpus[i].claims);
+    }
+    free(copy);
+    copy = copied(e.off_cells, OBSERVED * (uint64_t)e.stride);
+    plk_copied_cells(copy, copy, 0, e.cells < OBSERVED ? e.cells : OBSERVED, e.stride, below(2), cells);
+    free(copy);
+    copy = copied(e.off_entries, OBSERVED * PLK_ENTRY_BYTES);
+    count = plk_copied_names(copy, e.entries < OBSERVED ? e.entries : OBSERVED, e.cells, names);
+    for (i = 0; i < count; i++) {
+        if (names[i].length > PLK_NAME_MAX || names[i].cell >= e.cells)
+            fail("a name of %u bytes for cell %u", names[i].length, names[i].cell);
+    }
+    free(copy);
+    copy = copied(e.off_tombs, OBSERVED * sizeof(uint64_t));
+    plk_copied_tombs(copy, e.tombs < OBSERVED ? e.tombs : OBSERVED, tombs);
+    free(copy);
+}
+
 static void attach(void)
 {
     struct plk_found found;
@@ -437,6 +486,7 @@ static void attach(void)
     int64_t rc;
 
     result(T_inspect, plk_inspect(fd, &found));
+    observe(fd);
     rc = result(T_attach, plk_attach(fd, &segment, &found));
     if (rc != 0) {
         close(fd);

@@ -63,11 +63,14 @@ static int moment_has_come(enum moment moment, uint32_t nth)
 {
     const struct plk_vcpu *v = victim_vcpu();
     uint32_t spinner = config.policy == PLK_BOUNDED ? PLK_LOAD(&plk_gate_of(locks[L].cell)->spinner) : 0;
-    int waiting = v != NULL && PLK_LOAD(&v->wait_since) != 0;
+    int waiting = v != NULL && PLK_LOAD(&v->wait_since) != 0, queues = waiting;
+
+    if (waiting && config.policy == PLK_BOUNDED) /* its wait begins before it queues */
+        queues = spinner == 0 && PLK_LOAD(&v->pending) != 0 && PLK_LOAD(&v->ticket) != PLK_NO_TICKET;
 
     switch (moment) {
     case ASLEEP:
-        return victim.asleep || (waiting && !config.sleeps && spinner == 0 && nth > EXECUTIONS);
+        return victim.asleep || (queues && !config.sleeps && nth > EXECUTIONS);
     case SPINNING:
         return nth == 2 && (config.policy == PLK_BOUNDED ? spinner > PLK_SPINNER(0) + 2 * PLK_SPINNER_OLD : waiting);
     case BURYING:
