@@ -126,6 +126,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
             )
         decision = process.start(request.protocol, None, opened.where)
         opened.made = True
+        detects = bool(request.detects)
         request.format(opened.fd, decision, opened.where)
         holder, found = segment.attach_fd(opened.fd, opened.where)
     else:
@@ -154,7 +155,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
     # flock gives up the exclusive lock before it takes the shared one; somebody
     # may have been alone in between, and have reset what we have just attached.
     now = segment.inspect(opened.fd, opened.where)
-    if (now.protocol, now.barrier) != (decision.protocol, decision.barrier):
+    if (now.protocol, now.barrier, now.detects) != (decision.protocol, decision.barrier, detects):
         return None
     request.agree(now, opened.where)
     return Attached(name, opened.mode, holder, now, decision)

@@ -9,7 +9,7 @@ shown on a further track of the thread.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -205,14 +205,16 @@ def _lay_out(slices: list[_Slice]) -> int:
     return len(lanes)
 
 
-def chrome_trace(threads: Sequence[Thread], names: Mapping[int, str], title: str) -> dict[str, Any]:
-    """The timeline.  names: of locks, and "... (queue)" of bounded ones' queues, by index of their cells."""
+def chrome_trace(
+    threads: Sequence[Thread], names: Mapping[int, str], title: str, queues: Collection[int] = ()
+) -> dict[str, Any]:
+    """The timeline.  names: of locks, by index of cells; queues: cells that are queues of bounded locks."""
 
     def name_of(lock: int) -> str:
         return names.get(lock - 1, f"lock {lock - 1}")
 
     def is_queue(lock: int) -> bool:
-        return names.get(lock - 1, "").endswith(" (queue)")
+        return lock - 1 in queues
 
     times = [one.ns for thread in threads for one in thread.records]
     start, end = min(times, default=0), max(times, default=0)

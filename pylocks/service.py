@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pylocks import segment
 from pylocks._core import ffi, lib
 from pylocks.domain import Domain
-from pylocks.errors import ClosedError, DomainError, HypervisorError
+from pylocks.errors import ClosedError, DomainError, HypervisorError, PylocksError
 
 if TYPE_CHECKING:
     from pylocks._core import CData
@@ -298,10 +298,11 @@ class Service:
         except ClosedError:
             self.stop()
             return
-        for pid in self._watched.keys() - living:
+        gone = self._watched.keys() - living
+        for pid in gone:
             self._forget(pid)
         died = [pid for pid in living - self._watched.keys() - {os.getpid()} if not self._watch(pid)]
-        if died:
+        if died or gone:
             self._recover()
 
     def _watch(self, pid: int) -> bool:
@@ -337,12 +338,18 @@ class Service:
     async def _keep_house(self) -> None:
         deadlocks = optional("pylocks.deadlocks", "find")
         while not self._stopped.is_set():
-            self._watch_all()
-            if not self.domain.closed:
+            try:
+                self._watch_all()
                 self._recover()  # and mend what the dead have miscounted
                 self._look_for_stalls()
                 for found in deadlocks(self.domain) if deadlocks is not None else ():
                     self._tell_deadlock(found)
+            except ClosedError:
+                self.stop()
+            except PylocksError as error:  # somebody has written over the segment
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    log(logging.ERROR, "damaged", error=str(error))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), HOUSE_S)
 

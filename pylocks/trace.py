@@ -15,12 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pylocks import errors, perfetto
 from pylocks._core import ffi, lib
 from pylocks.domain import Domain
 from pylocks.events import checked
+from pylocks.observe import snapshot
 from pylocks.perfetto import Thread
 from pylocks.segment import SHM, path_of
 from pylocks.stress.options import check_writable
@@ -147,12 +148,14 @@ class Recorder:
         return threads
 
 
-def _names(domain: Domain) -> dict[int, str]:
+def timeline(domain: Domain, threads: Sequence[Thread]) -> dict[str, Any]:
+    """The threads' records as a document for Perfetto, with the domain's names; DomainError."""
     names = {} if domain.is_array else {index: name for name, index in domain._names()}
-    queues = {
-        index + 1: f"{name} (queue)" for index, name in names.items() if domain.policy(index) == "bounded"
+    cells = {
+        one.lock - 1 for thread in threads for one in thread.records if 0 < one.lock <= domain.lock_limit
     }
-    return {**queues, **names}
+    queues = {index for index in cells if domain.cell(index).flags & lib.PLK_CELL_QUEUE}
+    return perfetto.chrome_trace(threads, names, domain.describe(), queues)
 
 
 # ------------------------------------------------------------------ command
@@ -206,6 +209,14 @@ def attached(name: str) -> Domain:
         mode = stat.S_IMODE(os.stat(SHM + path_of(name)).st_mode)
     except OSError:
         mode = 0o600  # and let the attempt say what is wrong
+    else:
+        found = snapshot(name)
+        died = [lock.label for lock in found.locks if lock.busy or lock.owner_died]
+        if found.abandoned and died:  # attaching would free them, and the next to come would not be told
+            raise errors.DomainError(
+                f"domain {name!r}: its last users died holding {', '.join(died[:3])}"
+                f"{' and others' if len(died) > 3 else ''}; it is traced again once a program uses it"
+            )
     return Domain(name, create=False, mode=mode & 0o666 | 0o600)
 
 
@@ -234,7 +245,7 @@ def _write(domain: Domain, recorder: Recorder, path: str) -> int:
             file=sys.stderr,
         )
         return 1
-    made = perfetto.chrome_trace(threads, _names(domain), domain.describe())
+    made = timeline(domain, threads)
     made["otherData"]["records overwritten before they were read"] = recorder.lost
     text = json.dumps(made)
     if path == "-":

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ _numbers = itertools.count()
 def pytest_configure(config: pytest.Config) -> None:
     for variable in [name for name in os.environ if name.startswith("PYLOCKS_")]:
         del os.environ[variable]
+    # Where the tests run in the background of a shell, they and their programs would not hear of Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _children() -> set[int]:

@@ -280,7 +280,7 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
 recorder = trace.Recorder(domain, past=True)
 recorder.poll()
 assert recorder.lost == 0
-made = perfetto.chrome_trace(recorder.threads(), trace._names(domain), "x")
+made = trace.timeline(domain, recorder.threads())
 found = of(lock)
 print(json.dumps([made, found.acquisitions, found.contended, found.parks]))
 """,
@@ -373,3 +373,17 @@ def test_a_closed_domain() -> None:
     domain.close()
     with pytest.raises(pylocks.ClosedError):
         recorder.poll()
+
+
+def test_the_trace_of_the_dead_takes_nothing_from_who_comes_next(name: str) -> None:
+    """Who attaches what they have left is told that they died; a look at the trace is not that."""
+    program = (
+        "import os, sys, pylocks\n"
+        "pylocks.TicketLock('orders', domain=pylocks.Domain(sys.argv[1])).acquire()\n"
+        "os._exit(0)\n"
+    )
+    run.python("-c", program, name, environment=run.settings(PYLOCKS_OPS="lock_event=trace")).check()
+    done = command(name, "--perfetto", "-")
+    assert done.status == 1 and "died holding orders" in done.err
+    with pytest.warns(pylocks.OwnerDiedWarning):
+        pylocks.Domain(name).close()

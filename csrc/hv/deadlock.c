@@ -21,8 +21,8 @@
  *
  * Not all too late.  Each stores since, and what it waits for, then fences, then looks: of
  * those who close a cycle together the last to fence sees the stores of all others.  (The
- * fence pairs with itself in another thread.)  Nothing hangs on that: everybody looks again,
- * every few milliseconds.
+ * fence pairs with itself in another thread.)  Nothing hangs on that: everybody looks again
+ * when it has slept, for as long as its watchdog lets it.
  *
  * Exactly one gives way.  A cycle may have been seen by all of its members; they choose
  * the one that began to wait last, and among equals the one with the highest slot.  All
@@ -151,15 +151,17 @@ static int plk_gives_way(const struct plk_cycle *cycle)
 static int plk_cycle_stands(struct plk_segment *s, struct plk_seat *seat, int nested)
 {
     uint32_t me = (uint32_t)seat->tag - 1, count = plk_way_round(s, me, nested);
-    struct plk_cycle *cycle;
+    struct plk_cycle *cycle, *old = seat->cycle;
 
     if (count == 0)
         return 0;
-    cycle = realloc(seat->cycle, sizeof(*cycle) + count * sizeof(cycle->members[0]));
+    cycle = malloc(sizeof(*cycle) + count * sizeof(cycle->members[0]));
     if (cycle == NULL)
         return 0; /* nobody could be told of it: look again */
-    seat->cycle = cycle;
     cycle->count = count;
+    seat->cycle = cycle;
+    __asm__ volatile("" ::: "memory"); /* a child forked here does not free it twice */
+    free(old);
     if (plk_look_round(s, me, nested, cycle, 0) && plk_look_round(s, me, nested, cycle, 1))
         return 1;
     cycle->count = 0;
@@ -175,6 +177,8 @@ int plk_search(struct plk_wait *w)
     if (now < w->search_at)
         return 0;
     w->search_at = now + plk_watchdog();
+    if (plk_slots_ready(s) < 0) /* who came after this process last looked may be a member */
+        return 0;
     PLK_FENCE(); /* since is out before we look; pairs with this fence in others who close the cycle */
     if (plk_cycle_stands(s, seat, 0))
         return plk_gives_way(seat->cycle);

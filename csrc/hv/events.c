@@ -147,7 +147,7 @@ long plk_event_counters(struct plk_vcpu *me, uint64_t event, uint64_t at, struct
     if (event < PLK_EV_COUNT) {
         plk_count(me, event);
         if (event == PLK_EV_waits && PLK_LOAD(&me->wait_since) == 0)
-            PLK_STORE(&me->wait_since, plk_now());
+            PLK_STORE_RELEASE(&me->wait_since, plk_now()); /* `wanted` is out: hv/deadlock.c */
         if (plk_lock_count_at[event] == 0 || domain == NULL)
             return 0;
         if ((tally = plk_tally_of(plk_segment_of(domain), PLK_AT_ID(at))) != NULL) {

@@ -3,6 +3,7 @@
 #include "hv/leave.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "hv/barrier.h"
 #include "hv/bounded.h"
@@ -25,12 +26,16 @@ static void plk_left_add(struct plk_seat *seat, uint64_t id, uint64_t ticket)
     }
     if (seat->left_count == seat->left_room) {
         uint32_t room = seat->left_room ? 2 * seat->left_room : 8;
-        struct plk_pend *grown = realloc(seat->left, room * sizeof(*grown));
+        struct plk_pend *grown = malloc(room * sizeof(*grown)), *old = seat->left;
 
         if (grown == NULL)
             return; /* the place is lost, nothing else */
+        if (old != NULL)
+            memcpy(grown, old, seat->left_count * sizeof(*grown));
         seat->left = grown;
         seat->left_room = room;
+        __asm__ volatile("" ::: "memory"); /* a child forked here does not free it twice */
+        free(old);
     }
     seat->left[seat->left_count++] = (struct plk_pend){id, ticket};
 }

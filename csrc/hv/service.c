@@ -222,8 +222,10 @@ void plk_service_end(struct plk_segment *s, struct plk_service *did)
     mine = PLK_SERVICE(seat->tag - 1, PLK_LOAD(&seat->vcpu->generation));
     /* With the mutex, so that no successor looks at the pages meanwhile: it would take a kick
      * that is asked for anew for the one that this thread has just served. */
-    if (plk_guard_lock(s) != 0)
-        return; /* the life word says it, when this thread ends */
+    if (plk_guard_lock(s) != 0) { /* the pages are kept for the next one */
+        __atomic_compare_exchange_n(&s->header->service_vcpu, &mine, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        return;
+    }
     if (__atomic_compare_exchange_n(&s->header->service_vcpu, &mine, 0, 0, __ATOMIC_SEQ_CST,
                                     __ATOMIC_RELAXED)) {
         PLK_FENCE(); /* [H1] gone, then a last look at the pages; pairs with the bell in plk_kick_hosted */

@@ -70,8 +70,10 @@ int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
     PLK_STORE(&v->channel, 0);
     PLK_STORE(&v->cpu, 0);
     PLK_STORE(&v->wait_since, 0);
-    for (call = 0; call < PLK_CALLS; call++)
-        PLK_STORE(&v->hypercall[call], 0);
+    for (call = 0; call < PLK_CALLS; call++) {
+        if (call != PLK_CALL_KICK) /* [H1] that is the service's to clear: it may be at it */
+            PLK_STORE(&v->hypercall[call], 0);
+    }
     PLK_STORE(&v->generation, PLK_LOAD(&v->generation) + 1);
     PLK_STORE(&v->pid, who->pid);
     PLK_STORE(&v->tid, who->tid);

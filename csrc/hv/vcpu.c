@@ -62,12 +62,16 @@ struct plk_stray {
 };
 static struct plk_stray *plk_strays;
 
+/* Forgotten first, then freed: a child that is forked in between must not free it again. */
 static void plk_seat_clear(struct plk_seat *seat)
 {
-    free(seat->left);
-    free(seat->cycle);
-    free(seat->timed);
+    struct plk_seat old = *seat;
+
     memset(seat, 0, sizeof(*seat));
+    __asm__ volatile("" ::: "memory");
+    free(old.left);
+    free(old.cycle);
+    free(old.timed);
 }
 
 static void plk_stray_add(struct plk_segment *s, const struct plk_vcpu *v)

@@ -40,7 +40,9 @@
  *
  * U dies before 2: its owner record is stale, and its recovery serves head.  After 1 and before 2, that too,
  * and S, which looks at all pages now and then.  W dies: its recovery sees to its ticket, and S, if it
- * still finds WAIT, only looks at a cell.  Whoever takes a slot finds an empty page.
+ * still finds WAIT, only looks at a cell.  Whoever takes
+ * a slot leaves KICK as it finds it, and kicks by itself until S has cleared it: else S, still at the former
+ * thread's request, would take down the new one's.
  *
  * Without a service: as futex.  The queue of a bounded lock is called by its own rules (hv/bounded.c). */
 #include "slow/slow.h"
@@ -51,12 +53,20 @@
 
 static uint32_t plk_my_index(const struct plk_seat *seat) { return (uint32_t)(seat->tag - 1); }
 
+/* By another thread: the service itself waits and kicks as anybody does who has none. */
+static int plk_is_served(struct plk_segment *s, const struct plk_seat *seat)
+{
+    int64_t service = PLK_LOAD(&s->header->service_vcpu) != 0 ? plk_service_index(s) : -1;
+
+    return service >= 0 && service != (int64_t)plk_my_index(seat);
+}
+
 long plk_slow_hosted(struct plk_wait *w, uint64_t head)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
 
     PLK_SITE_FRAME();
-    if (PLK_QUEUES(w) || !plk_service_lives(s))
+    if (PLK_QUEUES(w) || !plk_is_served(s, w->seat))
         return plk_slow_futex(w, head);
     PLK_STORE_RELEASE(&w->seat->vcpu->hypercall[PLK_CALL_WAIT], w->lock->id);
     plk_service_ring(s, plk_my_index(w->seat));
@@ -66,11 +76,11 @@ long plk_slow_hosted(struct plk_wait *w, uint64_t head)
 void plk_kick_hosted(struct plk_lock *lock, struct plk_seat *seat, uint64_t head)
 {
     struct plk_segment *s = plk_segment_of(lock->domain);
-    uint64_t *kick = &seat->vcpu->hypercall[PLK_CALL_KICK];
+    uint64_t *kick = &seat->vcpu->hypercall[PLK_CALL_KICK], none = 0;
 
     PLK_SITE_FRAME();
-    if (lock->policy != PLK_BOUNDED && PLK_LOAD(kick) == 0 && plk_service_lives(s)) {
-        PLK_STORE_RELEASE(kick, lock->id);             /* 1 */
+    if (lock->policy != PLK_BOUNDED && PLK_LOAD(kick) == 0 && plk_is_served(s, seat) &&
+        __atomic_compare_exchange_n(kick, &none, lock->id, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) { /* 1 */
         plk_service_ring(s, plk_my_index(seat));       /* 2, 3 */
         /* [H1] the bell is a full fence; pairs with that of plk_service_end */
         if (plk_service_lives(s))                      /* 4 */

@@ -238,6 +238,7 @@ PLK_COLD static int plk_try_at_gate(struct plk_wait *w)
 
     PLK_SITE_FRAME();
     w->rounds = 1; /* not again */
+    PLK_STORE(&me->wanted, w->gate->id); /* before wait_since, which the event may set */
     PLK_EVENT_AT(w->gate->domain, me, waits, w->gate->id, 0);
     entered = plk_glance_at_gate(w);
     if (!entered) {
@@ -274,8 +275,11 @@ PLK_COLD static int plk_wait_gate(struct plk_wait *w)
         return rc;
     }
     if (w->stage == PLK_STAGE_QUEUE) {
-        if ((rc = plk_wait_ticket(w)) != 0)
+        if ((rc = plk_wait_ticket(w)) != 0) {
+            if (rc != -EINTR)
+                PLK_EVENT_AT(w->gate->domain, w->seat->vcpu, gave_up, w->gate->id, 0);
             return rc;
+        }
         w->stage = PLK_STAGE_STANDBY;
     }
     if (w->stage == PLK_STAGE_STANDBY)
