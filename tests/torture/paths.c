@@ -307,7 +307,7 @@ const struct path paths[] = {
      .begin = {CORPSE_DIES}, .traced = watch_queue, .finish = go_on_and_unlock},
     {BOUNDED, .name = "queue-recover-both",
      .meaning = "one in the queue recovers the holder of the gate and finds the first there stopped",
-     .before = {CORPSE_HOLDS, B_WAITS, B_FREEZES, C_WAITS}, .prepare = comes_to_queue,
+     .before = {CORPSE_HOLDS, B_WAITS, B_FREEZES, C_WAITS, C_FREEZES}, .prepare = comes_to_queue,
      .begin = {CORPSE_DIES}, .traced = watch_queue, .finish = go_on_and_unlock},
 };
 
