@@ -356,3 +356,12 @@ def test_python_programs_go_by_what_they_run(command: str, short: str) -> None:
     assert short_command("python3", command) == short
     assert short_command("nginx", "nginx: worker") == "nginx"
     assert short_command(None, None) is None
+
+
+def test_the_service_is_seen(name: str) -> None:
+    with pylocks.Domain(name) as domain:
+        assert snapshot(name).service is None
+        with pylocks.Hypervisor(domain) as hypervisor:
+            found = snapshot(name)
+            assert [vcpu.pid for vcpu in found.vcpus if vcpu.index == found.service] == [hypervisor.pid]
+        assert snapshot(name).service is None
