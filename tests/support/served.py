@@ -225,7 +225,8 @@ def at_the_next_ones_first_step() -> None:
             lock.release()
             words(domain)[1].doorbell = 0  # it had taken the bell, and not yet looked at the page
             orderly[0] = False
-        assert lib.plk_service_index(domain._segment) == -1 and not waiter.entered(0)
+        until(lambda: lib.plk_service_index(domain._segment) == -1, "the end of the thread, after join()")
+        assert not waiter.entered(0)
 
         def step() -> None:
             assert lib.plk_service_begin(domain._segment) == 0
