@@ -20,13 +20,14 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pylocks
+from pylocks.bench.arena import child
 
 __all__ = ["main"]
 
@@ -37,17 +38,6 @@ SETTLE_S = (0.005, 0.035)
 """The kill comes at any time of a waiter's watchdog, which is 30 ms."""
 WAYS = (("futex", False), ("futex", True), ("hosted", True))
 """(slow path, with a service)"""
-
-
-def _child(work: Callable[[], None]) -> int:
-    """Fork a process that runs `work` and ends; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
 
 
 def _number(descriptor: int) -> int:
@@ -76,9 +66,9 @@ def _succession(lock: pylocks.TicketLock, chance: random.Random) -> float:
         lock.release()
         _say(writable, inside)
 
-    holder = _child(hold)
+    holder = child(hold)
     _number(readable)
-    waiter = _child(wait)
+    waiter = child(wait)
     _number(readable)
     time.sleep(chance.uniform(*SETTLE_S))
     began = time.monotonic_ns()
@@ -109,7 +99,7 @@ class Fight:
         self._map = mmap.mmap(-1, (2 * processes + 4) * WORD)
         self.words = memoryview(self._map).cast("Q")
         self.counter, self.inside, self.violations, self.stop = range(2 * processes, 2 * processes + 4)
-        self.pids = [_child(lambda number=number: self._worker(number)) for number in range(processes)]
+        self.pids = [child(lambda number=number: self._worker(number)) for number in range(processes)]
 
     def _worker(self, number: int) -> None:
         words, lock, me = self.words, self.lock, number + 1

@@ -28,7 +28,7 @@ int64_t plk_service_index(struct plk_segment *s)
 
 int plk_service_lives(struct plk_segment *s)
 {
-    return PLK_LOAD(&s->header->service_vcpu) != 0 && plk_service_index(s) >= 0;
+    return plk_service_index(s) >= 0;
 }
 
 static void plk_bell(struct plk_segment *s, uint32_t bells)

@@ -56,7 +56,7 @@ static uint32_t plk_my_index(const struct plk_seat *seat) { return (uint32_t)(se
 /* By another thread: the service itself waits and kicks as anybody does who has none. */
 static int plk_is_served(struct plk_segment *s, const struct plk_seat *seat)
 {
-    int64_t service = PLK_LOAD(&s->header->service_vcpu) != 0 ? plk_service_index(s) : -1;
+    int64_t service = plk_service_index(s);
 
     return service >= 0 && service != (int64_t)plk_my_index(seat);
 }
