@@ -10,7 +10,7 @@ from pylocks import errors
 from pylocks.domain import Domain
 from pylocks.errors import *  # noqa: F403
 from pylocks.hypervisor import Hypervisor
-from pylocks.locks import LockArray, TicketLock
+from pylocks.locks import LockArray, TicketLock, TicketRLock
 from pylocks.monitor import PreemptionMonitor
 from pylocks.ops import Op, ops
 from pylocks.views import Owner, Stats, VCpu
@@ -26,6 +26,7 @@ __all__ = [
     "PreemptionMonitor",
     "Stats",
     "TicketLock",
+    "TicketRLock",
     "VCpu",
     "api_address",
     "get_include",

@@ -170,12 +170,13 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
     if code == errno.EPERM and not domain.closed:
         return NotOwnerError(
             f"{where} is not held by this thread; {domain.describe_holder(index)}. "
-            "Only the thread that acquired a TicketLock can release it."
+            "Only the thread that acquired it can release it."
         )
     if code == errno.EDEADLK:
         return AlreadyOwnerError(
             f"{where} is already held by this thread, or waited for by a frame that a signal handler "
-            "interrupted: the thread would wait for itself. A TicketLock is not recursive."
+            "interrupted: the thread would wait for itself. Where a "
+            "holder is to acquire again, use a TicketRLock."
         )
     if code == errno.ELOOP:
         from pylocks.deadlocks.graph import error_found

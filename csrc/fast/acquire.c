@@ -240,8 +240,7 @@ static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds
     }
 }
 
-/* Arguments of acquire: (blocking=True, timeout=None), as threading.Lock's. */
-int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout)
+int plk_parse_timeout(int blocking, PyObject *timeout, double *result)
 {
     double seconds = -1;
 
@@ -263,9 +262,24 @@ int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyOb
             return -1;
         }
     }
+    *result = seconds;
+    return 0;
+}
+
+int plk_acquire_for(struct plk_lock *lock, PyObject *domain, int blocking, double seconds)
+{
     if (!blocking || seconds == 0)
         return acquire_try(lock, domain);
     return seconds == -1 ? plk_acquire_blocking(lock, domain) : acquire_timed(lock, domain, seconds);
+}
+
+/* Arguments of acquire: (blocking=True, timeout=None), as threading.Lock's. */
+int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout)
+{
+    double seconds;
+
+    return plk_parse_timeout(blocking, timeout, &seconds) != 0 ? -1
+                                                               : plk_acquire_for(lock, domain, blocking, seconds);
 }
 
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,

@@ -53,7 +53,8 @@ static int module_exec(PyObject *module)
     }
     at_fork = 1;
     types->lock = add_type(module, &plk_lock_spec, NULL);
-    if (types->lock == NULL || (types->ordered = add_type(module, &plk_ordered_spec, types->lock)) == NULL)
+    if (types->lock == NULL || (types->ordered = add_type(module, &plk_ordered_spec, types->lock)) == NULL ||
+        (types->recursive = add_type(module, &plk_recursive_spec, types->lock)) == NULL)
         return -1;
     for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         PyObject *type = add_type(module, others[i], NULL);
@@ -98,6 +99,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     if (types != NULL) {
         Py_VISIT(types->lock);
         Py_VISIT(types->ordered);
+        Py_VISIT(types->recursive);
     }
     return 0;
 }
@@ -109,6 +111,7 @@ static int module_clear(PyObject *module)
     if (types != NULL) {
         Py_CLEAR(types->lock);
         Py_CLEAR(types->ordered);
+        Py_CLEAR(types->recursive);
     }
     return 0;
 }

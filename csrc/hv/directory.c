@@ -23,7 +23,7 @@ static uint32_t plk_name_hash(const char *name, uint32_t length)
 /* A bounded lock is two cells, and stays so: a freed pair is only ever reused as one. */
 #define PLK_CELL_KIND (PLK_CELL_BOUNDED | PLK_CELL_QUEUE)
 
-static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kind)
+static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kind, uint32_t more)
 {
     uint32_t i;
 
@@ -38,7 +38,7 @@ static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kin
         if ((flags & (PLK_CELL_ALLOCATED | PLK_CELL_KIND)) == kind) {
             PLK_STORE(&s->header->cells_free, PLK_LOAD(&s->header->cells_free) - 1);
             PLK_STORE_RELEASE(&cell->flags,
-                              ((PLK_GENERATION_OF(flags) + 1) << 16) | kind | PLK_CELL_ALLOCATED);
+                              ((PLK_GENERATION_OF(flags) + 1) << 16) | kind | more | PLK_CELL_ALLOCATED);
             return i;
         }
     }
@@ -67,25 +67,26 @@ static int64_t plk_cell_fresh(struct plk_segment *s, uint32_t used, uint32_t cou
 static int64_t plk_cell_take(struct plk_segment *s, uint32_t policy)
 {
     struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->cells_next), kind = policy == PLK_BOUNDED ? PLK_CELL_BOUNDED : 0;
-    uint32_t count = policy == PLK_BOUNDED ? 2 : 1;
+    uint32_t used = PLK_LOAD(&h->cells_next), bounded = policy & PLK_BOUNDED;
+    uint32_t kind = bounded ? PLK_CELL_BOUNDED : 0, more = policy & PLK_RECURSIVE ? PLK_CELL_RECURSIVE : 0;
+    uint32_t count = bounded ? 2 : 1;
     int64_t index;
 
-    if (h->array || (policy == PLK_BOUNDED && s->geometry.stride != PLK_LINE))
+    if (h->array || (policy != PLK_FIFO && s->geometry.stride != PLK_LINE))
         return -EINVAL;
-    if (policy == PLK_BOUNDED && s->face.protocol == PLK_NATIVE)
+    if (bounded && s->face.protocol == PLK_NATIVE)
         return -EPROTONOSUPPORT;
     if (used > s->geometry.cells)
         return -PLK_E_CORRUPT;
-    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used, kind)) != -EUSERS)
+    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used, kind, more)) != -EUSERS)
         return index;
     index = plk_cell_fresh(s, used, count);
     if (index < 0)
-        return index != -EUSERS ? index : plk_cell_reuse(s, used, kind);
+        return index != -EUSERS ? index : plk_cell_reuse(s, used, kind, more);
     PLK_STORE(&h->cells_next, used + count);
-    if (policy == PLK_BOUNDED)
+    if (bounded)
         PLK_STORE_RELEASE(&plk_cell_at(s, used + 1)->flags, PLK_CELL_QUEUE | PLK_CELL_ALLOCATED);
-    PLK_STORE_RELEASE(&plk_cell_at(s, used)->flags, kind | PLK_CELL_ALLOCATED);
+    PLK_STORE_RELEASE(&plk_cell_at(s, used)->flags, kind | more | PLK_CELL_ALLOCATED);
     return used;
 }
 
@@ -232,6 +233,8 @@ int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t ind
     flags = rc == 0 ? PLK_LOAD(&cell->flags) : 0;
     if ((flags & PLK_CELL_QUEUE) != 0)
         return -ENOENT;
+    if ((flags & PLK_CELL_RECURSIVE) != 0 && s->geometry.stride != PLK_LINE)
+        return -PLK_E_CORRUPT; /* no such lock can have been made here */
     if ((flags & PLK_CELL_BOUNDED) != 0) {
         if (s->face.protocol == PLK_NATIVE)
             return -EPROTONOSUPPORT; /* the domain was another's before */
