@@ -50,6 +50,13 @@ def user_domain(create: bool = True) -> Domain:
     return Domain(f"user.{os.geteuid()}", create=create)
 
 
+def domain_for(name: str | None, domain: Domain | None, create: bool = True) -> Domain:
+    """The one given, or where what has that name, or none, lies."""
+    if domain is not None:
+        return domain
+    return _default_domain() if name is None else _domain_for_name(name, create)
+
+
 def _refuses(on_owner_death: str) -> bool:
     """Whether the C side is to refuse; ValueError."""
     if on_owner_death not in ON_OWNER_DEATH:
@@ -111,16 +118,16 @@ class TicketLock(Lock):
         refuses = _refuses(on_owner_death)
         if name is None and not create:
             raise ValueError("create=False needs the name of a lock")
-        if domain is None:
-            domain = _default_domain() if name is None else _domain_for_name(name, create)
+        domain = domain_for(name, domain, create)
         extra = lib.PLK_RECURSIVE if issubclass(cls, TicketRLock) else 0
         if name is None:
             index = domain.new_cell(policy, extra)
         else:
             index = domain.find_cell(name, create, policy, extra)
-            if bool(domain.cell(index).flags & lib.PLK_CELL_RECURSIVE) != bool(extra):
+            flags = domain.cell(index).flags
+            if bool(flags & lib.PLK_CELL_RECURSIVE) != bool(extra) and not flags & lib.PLK_CELL_SYNC:
                 is_one = "not recursive: a TicketLock" if extra else "a TicketRLock"
-                raise ValueError(f"lock {name!r} of {domain.describe()} exists and is {is_one}")
+                raise errors.WrongKindError(f"lock {name!r} of {domain.describe()} exists and is {is_one}")
         lock = super().__new__(_kind(cls, domain), domain, domain.address, index, refuses)
         lock.name, lock.on_owner_death = name, on_owner_death
         lock._private = lib.plk_forks_seen() if name is None else None
@@ -182,8 +189,8 @@ class TicketRLock(RecursiveLock, TicketLock):
 
     It must then be released as often as it was acquired, by that thread; depth says how often that is.
     All else, names, policies, timeouts and what is told of a holder's death at whatever depth, is as
-    TicketLock's, whose arguments it takes.  A name is a TicketLock's or a TicketRLock's: ValueError
-    for the other.  An owner's acquire() hears nothing of a death that it was told of as it entered.
+    TicketLock's, whose arguments it takes.  A name is a TicketLock's or a TicketRLock's:
+    WrongKindError for the other.  An owner's acquire() hears nothing of a death that it was told of as it entered.
     """
 
     __slots__ = ()

@@ -26,7 +26,7 @@ typedef struct {
 
 /* The module's state: types that others are checked against. */
 struct plk_types {
-    PyObject *lock, *ordered, *recursive;
+    PyObject *lock, *ordered, *recursive, *sync;
 };
 
 /* What becomes of an acquisition after a holder died inside. */
@@ -48,19 +48,29 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain) PLK_HID
 /* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
 int plk_wait_in_queue(struct plk_wait *w, PyObject *domain) PLK_HIDDEN;
 
+/* This thread may be Python's main one, which has to look at signals; when, while it waits. */
+int plk_is_main_thread(void) PLK_HIDDEN;
+uint64_t plk_next_pause(int main_thread) PLK_HIDDEN;
+
+/* So many seconds from now, CLOCK_MONOTONIC ns. */
+uint64_t plk_deadline(double seconds) PLK_HIDDEN;
+
+/* What the two come to: seconds, 0: do not wait, -1: for ever.  0; -1: exception set. */
+int plk_parse_timeout(int blocking, PyObject *timeout, double *found) PLK_HIDDEN;
+
 /* Arguments (blocking=True, timeout=None) of acquire; -1: exception set. */
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
                       PyObject **timeout) PLK_HIDDEN;
+
+/* Who has just acquired the lock hears of the death of another inside.  1; -1: exception set. */
+int plk_tell_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death) PLK_HIDDEN;
 
 /* The holder of the lock, which has just acquired it, hears of the death of another
  * inside.  1: it keeps the lock; -1: exception set, and released. */
 int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death) PLK_HIDDEN;
 
-/* The same timeout in seconds; -1: for ever.  0; -1: exception set. */
-int plk_parse_timeout(int blocking, PyObject *timeout, double *seconds) PLK_HIDDEN;
-
-/* Acquire within so many seconds.  1: acquired, 0: not, -1: exception set. */
-int plk_acquire_for(struct plk_lock *lock, PyObject *domain, int blocking, double seconds) PLK_HIDDEN;
+/* Acquire within so many seconds, of plk_parse_timeout.  1: acquired, 0: not, -1: exception set. */
+int plk_acquire_for(struct plk_lock *lock, PyObject *domain, double seconds) PLK_HIDDEN;
 
 /* acquire with those arguments.  1: acquired, 0: not, -1: exception set. */
 int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout) PLK_HIDDEN;

@@ -31,7 +31,7 @@ int plk_recursive_with(LockObject *self, int blocking, PyObject *timeout, enum p
 
     if (rc != 0 || (rc = plk_enter_again(self)) != 0)
         return rc;
-    return newly_entered(self, plk_acquire_for(&self->lock, self->domain, blocking, seconds), death);
+    return newly_entered(self, plk_acquire_for(&self->lock, self->domain, seconds), death);
 }
 
 PyObject *plk_recursive_acquire(LockObject *self, PyObject *const *args, Py_ssize_t nargs,
