@@ -49,7 +49,9 @@ class Barrier(Shared, _lock.Barrier):
             raise TypeError(f"the action of a barrier is called, and {action!r} can't be")
         made = cls._open("Barrier", name, domain, 0, parties)
         if made.parties != parties:
-            raise ValueError(f"barrier {name!r} of {made.domain.describe()} is for {made.parties}, not {parties}")
+            raise ValueError(
+                f"barrier {name!r} of {made.domain.describe()} is for {made.parties}, not {parties}"
+            )
         made._action, made._timeout = action, timeout
         return made
 

@@ -66,7 +66,9 @@ class Condition(Shared, _lock.Condition):
         lock._private = None
         found = self._pair(lock.index + 1)
         if found != lock.index + 1:
-            raise ValueError(f"condition {self.name!r} of {self.domain.describe()} has another lock, not {lock!r}")
+            raise ValueError(
+                f"condition {self.name!r} of {self.domain.describe()} has another lock, not {lock!r}"
+            )
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """The lock's."""

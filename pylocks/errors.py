@@ -199,7 +199,9 @@ def writer_died(domain: Domain, index: int) -> None:
 def broken_barrier(barrier: Barrier, victim: int) -> threading.BrokenBarrierError:
     """What a wait raises; victim: whose death broke the barrier, pid << 32 | tid, or 0."""
     if victim and barrier.broken:
-        return BarrierDeathError(f"{barrier}: thread {victim & 0xFFFFFFFF} of process {victim >> 32} died at it")
+        return BarrierDeathError(
+            f"{barrier}: thread {victim & 0xFFFFFFFF} of process {victim >> 32} died at it"
+        )
     return threading.BrokenBarrierError(f"{barrier}: broken or reset during the wait")
 
 
@@ -209,7 +211,9 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
     if code == errno.EMEDIUMTYPE:
         from pylocks.sync import kind_at
 
-        return WrongKindError(f"{where} is a {kind_at(domain, index)}: open it as what it is, or take another name")
+        return WrongKindError(
+            f"{where} is a {kind_at(domain, index)}: open it as what it is, or take another name"
+        )
     if code == errno.ENOBUFS:
         return DomainFullError(f"{where}: this thread holds or waits for as many objects as it can, 32")
     if code == errno.EALREADY:
