@@ -40,10 +40,7 @@ class Condition(Shared, _lock.Condition):
         if lock is not None and not isinstance(lock, (_lock.Lock, _lock.Mutex)):
             raise TypeError(f"the lock of a condition is a TicketLock or a TicketRLock, not {lock!r}")
         if lock is not None and domain not in (None, lock.domain):
-            raise ValueError(
-                f"a condition lies in the domain of its lock, {lock.domain.describe()}, not in "
-                f"{domain.describe() if domain else None}"
-            )
+            raise ValueError(f"a condition lies in the domain of its lock, {lock.domain.describe()}, alone")
         made = cls._open("Condition", name, lock.domain if lock is not None else domain)
         made._use(lock if lock is not None else made._own())
         if lock is not None:

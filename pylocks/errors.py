@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from pylocks._core import lib
 
 if TYPE_CHECKING:
-    from pylocks.deadlocks import Cycle
     from pylocks.barrier import Barrier
+    from pylocks.deadlocks import Cycle
     from pylocks.domain import Domain
 
 __all__ = [
-    "BarrierDeathError",
     "AbiMismatchError",
     "AlreadyOwnerError",
+    "BarrierDeathError",
     "ClosedError",
     "CorruptDomainError",
     "DeadlockError",
@@ -189,8 +189,8 @@ def mutex_owner_died(domain: Domain, index: int) -> None:
 def writer_died(domain: Domain, index: int) -> None:
     """Tell who has just entered an RWLock that a writer died inside."""
     warnings.warn(
-        f"a thread died while it wrote under RWLock {domain.describe_lock(index)} of {domain.describe()}: what "
-        "that protects may be half-done. Put it in order as its writer and call mark_consistent().",
+        f"a thread died while it wrote under RWLock {domain.describe_lock(index)} of {domain.describe()}: "
+        "what that protects may be half-done. Put it in order as its writer and call mark_consistent().",
         OwnerDiedWarning,
         stacklevel=2,
     )
