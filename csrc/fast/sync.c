@@ -55,25 +55,18 @@ static int look_at_signals(SyncObject *self, struct plk_sync_wait *w)
     return rc;
 }
 
-int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *result)
+int plk_sync_wait_on(SyncObject *self, struct plk_sync_wait *w, int32_t *result)
 {
-    struct plk_sync_wait w = {.ref = &self->ref, .want = want, .deadline = PLK_FOREVER};
-    int rc, main_thread;
+    int rc, main_thread = plk_is_main_thread();
 
     *result = -1;
-    w.seat = plk_sync_seat(self);
-    if (w.seat == NULL)
-        return -1;
-    if (seconds >= 0)
-        w.deadline = seconds > 0 ? plk_deadline(seconds) : 0;
-    main_thread = plk_is_main_thread();
     for (;;) {
-        w.pause = plk_next_pause(main_thread);
+        w->pause = plk_next_pause(main_thread);
         Py_BEGIN_ALLOW_THREADS
-        rc = PLK_SYNC_API->wait(&w);
+        rc = PLK_SYNC_API->wait(w);
         Py_END_ALLOW_THREADS
         if (PLK_LIKELY(rc == 0)) {
-            *result = w.result;
+            *result = w->result;
             return 1;
         }
         if (rc == -ETIMEDOUT)
@@ -82,12 +75,25 @@ int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *
             plk_raise(rc, self->domain, &self->ref.guard);
             return -1;
         }
-        if (main_thread && look_at_signals(self, &w) != 0) {
-            if (w.node != NULL && give_up(&w))
-                *result = w.result;
+        if (main_thread && look_at_signals(self, w) != 0) {
+            if (w->node != NULL && give_up(w))
+                *result = w->result;
             return -1;
         }
     }
+}
+
+int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *result)
+{
+    struct plk_sync_wait w = {.ref = &self->ref, .want = want, .deadline = PLK_FOREVER};
+
+    *result = -1;
+    w.seat = plk_sync_seat(self);
+    if (w.seat == NULL)
+        return -1;
+    if (seconds >= 0)
+        w.deadline = seconds > 0 ? plk_deadline(seconds) : 0;
+    return plk_sync_wait_on(self, &w, result);
 }
 
 /* -------------------------------------------------------------- the type */

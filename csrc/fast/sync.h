@@ -28,6 +28,9 @@ int plk_mutex_leave(SyncObject *self) PLK_HIDDEN;
  * -1: exception set, and if its turn had come all the same, *result is not negative. */
 int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *result) PLK_HIDDEN;
 
+/* The same of a wait that has begun (api->begin), or is to: all but ref and seat are the caller's. */
+int plk_sync_wait_on(SyncObject *self, struct plk_sync_wait *w, int32_t *result) PLK_HIDDEN;
+
 /* api->act, without the GIL.  What that returns; -1 with an exception set if it can't be done. */
 int plk_sync_do(SyncObject *self, uint32_t what, uint64_t value) PLK_HIDDEN;
 
