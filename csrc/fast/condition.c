@@ -114,7 +114,7 @@ static int take_back(ConditionObject *self, uint32_t again)
 
 static PyObject *condition_wait(ConditionObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    struct plk_sync_wait w = {.ref = &self->sync.ref, .deadline = PLK_FOREVER, .pause = 1};
+    struct plk_sync_wait w = {.ref = &self->sync.ref, .deadline = PLK_FOREVER};
     uint32_t again = 0;
     int32_t result;
     double seconds;
@@ -126,13 +126,11 @@ static PyObject *condition_wait(ConditionObject *self, PyObject *const *args, Py
     if (w.seat == NULL)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-    rc = PLK_SYNC_API->wait(&w); /* no further than into the queue */
-    if (rc == -EINTR)
+    rc = PLK_SYNC_API->begin(&w);
+    if (rc == 1)
         again = let_go(self, w.seat);
     Py_END_ALLOW_THREADS
-    if (rc == 0)
-        Py_RETURN_TRUE; /* a notify that one who is dead could not use */
-    if (rc != -EINTR) {
+    if (rc != 1) {
         plk_raise(rc, self->sync.domain, &self->sync.ref.guard);
         return NULL;
     }

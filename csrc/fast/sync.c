@@ -90,7 +90,7 @@ static int look_at_signals(SyncObject *self, struct plk_sync_wait *w)
 
 int plk_sync_wait_on(SyncObject *self, struct plk_sync_wait *w, int32_t *result)
 {
-    int main_thread = plk_is_main_thread(), rc;
+    int rc, main_thread = plk_is_main_thread();
 
     *result = -1;
     for (;;) {

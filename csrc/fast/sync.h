@@ -29,7 +29,7 @@ int plk_mutex_leave(SyncObject *self) PLK_HIDDEN;
  * -1: exception set, and if its turn had come all the same, *result is not negative. */
 int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *result) PLK_HIDDEN;
 
-/* The same for a wait that has its deadline, and may have begun. */
+/* The same of a wait that has begun (api->begin), or is to: all but ref and seat are the caller's. */
 int plk_sync_wait_on(SyncObject *self, struct plk_sync_wait *w, int32_t *result) PLK_HIDDEN;
 
 /* Arguments (timeout=None) of wait; less than 0 seconds are none, as threading has it.  -1 in *seconds: for

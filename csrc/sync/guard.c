@@ -125,6 +125,7 @@ static int plk_sync_act(struct plk_ref *ref, struct plk_seat *seat, uint32_t wha
 
 const struct plk_sync_api plk_the_sync_api = {
     .init = plk_guard_bind,
+    .begin = plk_sync_begin,
     .wait = plk_sync_wait,
     .leave = plk_sync_leave,
     .aside = plk_sync_aside,

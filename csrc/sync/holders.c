@@ -14,7 +14,7 @@ static void plk_holders_visit(struct plk_at *at, struct plk_node *node, int aliv
     uint32_t state = PLK_LOAD(&node->state), vcpu = (uint32_t)(plk_node_number(at->s, node) / PLK_NODES);
     const struct plk_vcpu *v = plk_vcpu_at(at->s, vcpu);
 
-    if (state != PLK_NODE_HELD && (state != PLK_NODE_GRANTED || PLK_LOAD(&node->result) < PLK_RESULT_HOLDS))
+    if (state != PLK_NODE_HELD && (state != PLK_NODE_GRANTED || !at->kind->holds))
         return;
     if (found->count < found->most)
         found->rows[found->count++] = (struct plk_holder){
@@ -26,7 +26,7 @@ int64_t plk_sync_holders(struct plk_segment *s, uint32_t index, uint32_t kind, s
 {
     struct plk_holders found = {rows, most, 0};
     struct plk_ref ref;
-    struct plk_at at = {.s = s, .id = (uint64_t)index + 1};
+    struct plk_at at = {.s = s, .id = (uint64_t)index + 1, .kind = plk_kind_of(kind)};
     int rc = plk_guard_bind(&ref, &s->face, index, kind);
 
     if (rc != 0)

@@ -55,7 +55,7 @@ static int plk_rw_attempt(struct plk_at *at, struct plk_node *node, int called)
 /* 0; 1: not done, as plk_grant. */
 static int plk_rw_admit(struct plk_at *at, struct plk_node *node)
 {
-    if (plk_grant(at, node, plk_rw_told(at->sync) | PLK_RESULT_HOLDS) != 0)
+    if (plk_grant(at, node, plk_rw_told(at->sync)) != 0)
         return 1;
     plk_rw_change(at->sync, 0, plk_rw_one(node->data[0]));
     return 0;
@@ -88,7 +88,7 @@ static void plk_rw_count(struct plk_at *at, struct plk_node *node, int alive, vo
     uint32_t state = PLK_LOAD(&node->state);
 
     (void)at;
-    if (alive && (state == PLK_NODE_HELD || (state == PLK_NODE_GRANTED && node->result >= PLK_RESULT_HOLDS)))
+    if (alive && (state == PLK_NODE_HELD || state == PLK_NODE_GRANTED))
         *(uint64_t *)inside += plk_rw_one(node->data[0]);
 }
 
@@ -134,7 +134,8 @@ static int plk_rw_act(struct plk_at *at, uint32_t what, uint64_t value)
     return 0;
 }
 
-const struct plk_kind_ops plk_kind_rwlock = {.attempt = plk_rw_attempt,
+const struct plk_kind_ops plk_kind_rwlock = {.holds = 1,
+                                             .attempt = plk_rw_attempt,
                                              .settle = plk_rw_settle,
                                              .dead = plk_rw_dead,
                                              .repair = plk_rw_repair,

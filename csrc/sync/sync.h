@@ -20,7 +20,8 @@
  *
  * What a thread holds (permits that come back, a read lock) is a node, too, in state HELD: where
  * `attempt` sets at->holds, the node that waited becomes one, and is the thread's until plk_node_drop.  `dead` is told of it if the
- * thread dies. */
+ * thread dies.  Where `holds` is set, whoever is granted gets such a node; until its thread has seen
+ * that, the node is GRANTED, and that counts as held. */
 #ifndef PLK_SYNC_SYNC_H
 #define PLK_SYNC_SYNC_H
 
@@ -44,6 +45,7 @@ struct plk_at {
 };
 
 struct plk_kind_ops {
+    int holds; /* 1: nodes of the granted become HELD */
     /* Give it what it wants: 0, and node->result and at->holds may have been set; else -EAGAIN, and it is
      * queued, or stays so; or another negative errno, and it is not.  called: it has been called; else a newcomer,
      * in state FREE, and in no queue yet. */
@@ -127,6 +129,7 @@ void plk_queue_bury(struct plk_at *at, struct plk_node *node);
 /* -------------------------------------------------------------- for plk_api */
 
 extern const struct plk_sync_api plk_the_sync_api;
+int plk_sync_begin(struct plk_sync_wait *w);
 int plk_sync_wait(struct plk_sync_wait *w);
 int plk_sync_leave(struct plk_sync_wait *w);
 void plk_sync_aside(struct plk_sync_wait *w);

@@ -24,24 +24,18 @@
 #include "hv/park.h"
 #include "hv/vcpu.h"
 
-/* The wait is over: the node says how, and is free, or stays as what its thread holds. */
-static void plk_wait_over(struct plk_sync_wait *w, struct plk_segment *s, int holds)
+/* The wait is over, with the guard, or never had a node in a queue. */
+static void plk_wait_release(struct plk_sync_wait *w, struct plk_at *at)
 {
-    int32_t result = PLK_LOAD(&w->node->result);
-
-    w->result = result & ~PLK_RESULT_HOLDS;
-    if (holds || (result & PLK_RESULT_HOLDS) != 0)
+    w->result = PLK_LOAD(&w->node->result);
+    if (at->holds)
         PLK_STORE_RELEASE(&w->node->state, PLK_NODE_HELD);
     else
-        plk_node_free(s, w->seat, w->node);
+        plk_node_free(at->s, w->seat, w->node);
     w->node = NULL;
 }
 
-/* With the guard, or without ever having been in a queue. */
-static void plk_wait_release(struct plk_sync_wait *w, struct plk_at *at) { plk_wait_over(w, at->s, at->holds); }
-
-/* 0: over; 1: queued; or negative. */
-static int plk_sync_arrive(struct plk_sync_wait *w)
+int plk_sync_begin(struct plk_sync_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->ref->guard.domain);
     struct plk_at at;
@@ -68,6 +62,17 @@ static int plk_sync_arrive(struct plk_sync_wait *w)
         plk_node_free(s, w->seat, w->node);
     w->node = NULL;
     return rc == -EAGAIN ? -ETIMEDOUT : rc;
+}
+
+/* Nobody else touches the node any more. */
+static void plk_sync_granted(struct plk_sync_wait *w)
+{
+    w->result = PLK_LOAD(&w->node->result);
+    if (plk_kind_of(w->ref->kind)->holds)
+        PLK_STORE_RELEASE(&w->node->state, PLK_NODE_HELD);
+    else
+        plk_node_free(plk_segment_of(w->ref->guard.domain), w->seat, w->node);
+    w->node = NULL;
 }
 
 /* Out of the queue, with what the node says or `rc` says it has got. */
@@ -157,13 +162,12 @@ static int plk_sync_sleep(struct plk_sync_wait *w)
 
 int plk_sync_wait(struct plk_sync_wait *w)
 {
-    struct plk_segment *s = plk_segment_of(w->ref->guard.domain);
-    int rc = w->node == NULL ? plk_sync_arrive(w) : 1;
+    int rc = w->node == NULL ? plk_sync_begin(w) : 1;
 
     while (rc > 0) {
         switch (PLK_LOAD_ACQUIRE(&w->node->state)) {
         case PLK_NODE_GRANTED:
-            plk_wait_over(w, s, 0);
+            plk_sync_granted(w);
             return 0;
         case PLK_NODE_CALLED:
             rc = plk_sync_try(w);
@@ -188,9 +192,12 @@ int plk_sync_leave(struct plk_sync_wait *w)
     while (plk_at_enter(&at, w->ref, w->seat) != 0)
         plk_nap(PLK_FOREVER);
     granted = PLK_LOAD(&w->node->state) == PLK_NODE_GRANTED;
-    if (!granted)
+    if (granted)
+        plk_sync_granted(w);
+    else {
         plk_queue_remove(&at, w->node);
-    plk_wait_release(w, &at);
+        plk_wait_release(w, &at);
+    }
     plk_at_leave(&at, 1);
     return granted;
 }

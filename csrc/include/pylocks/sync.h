@@ -129,6 +129,9 @@ struct plk_sync_api {
     /* Make *ref name the record of cell `index`.  0; -EINVAL, -ENOSPC, -ESHUTDOWN as lock_init;
      * -EMEDIUMTYPE: that cell is of another kind. */
     int (*init)(struct plk_ref *ref, struct plk_domain *domain, uint32_t index, uint32_t kind);
+    /* The first half of wait: 0: over; 1: queued, and wait is the rest of it; else as wait.  For who has to do
+     * something in between, such as let go of a lock; that may call Python, if it can be granted meanwhile. */
+    int (*begin)(struct plk_sync_wait *w);
     /* Wait, without the GIL.  0: over, w->result says how.  -ETIMEDOUT: not, and no longer queued.
      * -EINTR: at the pause, or after a signal; still queued: call again.  -ENOBUFS: this thread has used
      * all its nodes.  -ENOSPC: no memory left for them. */
@@ -262,8 +265,6 @@ PLK_INLINE void plk_event_clear(struct plk_sync *sync)
 }
 
 /* --------------------------------------------- conditions, barriers, RW locks */
-
-#define PLK_RESULT_HOLDS (1 << 30) /* of a grant: the node stays the thread's, in state HELD */
 
 PLK_INLINE int plk_condition_waited(const struct plk_sync *sync)
 {
