@@ -9,21 +9,26 @@ from pylocks import _lock as _lock
 from pylocks import errors
 from pylocks.domain import Domain
 from pylocks.errors import *  # noqa: F403
+from pylocks.event import Event
 from pylocks.hypervisor import Hypervisor
 from pylocks.locks import LockArray, TicketLock
 from pylocks.monitor import PreemptionMonitor
 from pylocks.ops import Op, ops
+from pylocks.semaphore import BoundedSemaphore, Semaphore
 from pylocks.views import Owner, Stats, VCpu
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundedSemaphore",
     "Domain",
+    "Event",
     "Hypervisor",
     "LockArray",
     "Op",
     "Owner",
     "PreemptionMonitor",
+    "Semaphore",
     "Stats",
     "TicketLock",
     "VCpu",

@@ -98,7 +98,8 @@ class Domain:
         """The named locks."""
         from pylocks.locks import lock_at
 
-        return tuple(lock_at(self, index, name) for name, index in self._names())
+        names = self._names()
+        return tuple(lock_at(self, i, n) for n, i in names if not self.cell(i).flags & lib.PLK_CELL_SYNC)
 
     def _names(self) -> list[tuple[str, int]]:
         found = []
@@ -121,14 +122,8 @@ class Domain:
 
         policy: of a new lock, and what an existing one must have; None: any, and fifo if it is new.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"a lock's name is a str, not {type(name).__name__}: {name!r}")
+        raw = segment.encoded(name)
         self.not_an_array()
-        raw = name.encode()
-        if not raw or len(raw) > lib.PLK_NAME_MAX:
-            raise ValueError(
-                f"a lock's name is 1 to {lib.PLK_NAME_MAX} bytes of UTF-8, not {len(raw)}: {name!r}"
-            )
         with self._guard:
             s = self._live()
             index = int(lib.plk_name_find(s, raw, len(raw), create, POLICIES[policy or "fifo"]))
@@ -273,6 +268,7 @@ class Domain:
         """
         with self._guard:
             found = lib.plk_recover(self._live())
+            found = found if found < 0 else min(found, lib.plk_sync_recover(self._segment))
         if found < 0:
             raise segment.refusal(found, ffi.new("struct plk_found *"), self.describe())
         return int(found)

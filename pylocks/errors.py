@@ -39,6 +39,7 @@ __all__ = [
     "UnknownDomainError",
     "UnknownLockError",
     "UnknownOpError",
+    "WrongKindError",
 ]
 
 
@@ -110,6 +111,10 @@ class UnknownLockError(PylocksError, LookupError):
     """The domain has no lock of that name, or it has been freed."""
 
 
+class WrongKindError(PylocksError, ValueError):
+    """What has that name in the domain is of another kind: a Semaphore, say, and not a TicketLock."""
+
+
 class UnknownOpError(PylocksError, ValueError):
     """PYLOCKS_OPS, PYLOCKS_PATCH or PYLOCKS_PROTOCOL asks for what does not exist or can't be."""
 
@@ -164,9 +169,25 @@ def owner_died(domain: Domain, index: int, refuse: bool) -> None:
     warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
 
 
+def mutex_owner_died(domain: Domain, index: int) -> None:
+    """Tell who has just acquired a lock that any thread may release of its former holder's death."""
+    warnings.warn(
+        f"a thread died while it held lock {domain.describe_lock(index)} of {domain.describe()}: "
+        "what it protects may be half-done",
+        OwnerDiedWarning,
+        stacklevel=2,
+    )
+
+
 def lock_error(code: int, domain: Domain, index: int) -> Exception:
     """The exception for a refusal of the core (an errno) on lock `index` of the domain."""
     where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
+    if code == errno.EMEDIUMTYPE:
+        from pylocks.sync import kind_at
+
+        return WrongKindError(f"{where} is a {kind_at(domain, index)}: open it as what it is, or take another name")
+    if code == errno.ENOBUFS:
+        return DomainFullError(f"{where}: this thread holds or waits for as many objects as it can, 32")
     if code == errno.EPERM and not domain.closed:
         return NotOwnerError(
             f"{where} is not held by this thread; {domain.describe_holder(index)}. "

@@ -50,6 +50,13 @@ def user_domain(create: bool = True) -> Domain:
     return Domain(f"user.{os.geteuid()}", create=create)
 
 
+def domain_for(name: str | None, domain: Domain | None, create: bool = True) -> Domain:
+    """The one given, or where what has that name, or none, lies."""
+    if domain is not None:
+        return domain
+    return _default_domain() if name is None else _domain_for_name(name, create)
+
+
 def _refuses(on_owner_death: str) -> bool:
     """Whether the C side is to refuse; ValueError."""
     if on_owner_death not in ON_OWNER_DEATH:
@@ -110,8 +117,7 @@ class TicketLock(Lock):
         refuses = _refuses(on_owner_death)
         if name is None and not create:
             raise ValueError("create=False needs the name of a lock")
-        if domain is None:
-            domain = _default_domain() if name is None else _domain_for_name(name, create)
+        domain = domain_for(name, domain, create)
         index = domain.new_cell(policy) if name is None else domain.find_cell(name, create, policy)
         lock = super().__new__(_kind(cls, domain), domain, domain.address, index, refuses)
         lock.name, lock.on_owner_death = name, on_owner_death

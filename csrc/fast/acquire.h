@@ -24,7 +24,7 @@ typedef struct {
 
 /* The module's state: types that others are checked against. */
 struct plk_types {
-    PyObject *lock, *ordered;
+    PyObject *lock, *ordered, *sync;
 };
 
 /* What becomes of an acquisition after a holder died inside. */
@@ -45,6 +45,16 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain) PLK_HID
 
 /* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
 int plk_wait_in_queue(struct plk_wait *w, PyObject *domain) PLK_HIDDEN;
+
+/* This thread may be Python's main one, which has to look at signals; when, while it waits. */
+int plk_is_main_thread(void) PLK_HIDDEN;
+uint64_t plk_next_pause(int main_thread) PLK_HIDDEN;
+
+/* So many seconds from now, CLOCK_MONOTONIC ns. */
+uint64_t plk_deadline(double seconds) PLK_HIDDEN;
+
+/* What the two come to: seconds, 0: do not wait, -1: for ever.  0; -1: exception set. */
+int plk_parse_timeout(int blocking, PyObject *timeout, double *found) PLK_HIDDEN;
 
 /* Arguments (blocking=True, timeout=None) of acquire; -1: exception set. */
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,

@@ -363,6 +363,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
 
 #include "wait.h"
 #include "bounded.h"
+#include "sync.h"
 
 /* The rest of plk_acquire: ticket t is queued, or (PLK_NO_TICKET) to be taken. */
 PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)
