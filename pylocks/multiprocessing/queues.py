@@ -8,6 +8,7 @@ from queue import Empty, Full
 from typing import Any
 
 from pylocks.multiprocessing.pipes import MessageLost, packet_pipe
+from pylocks.multiprocessing.synchronize import QuietLock
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -34,6 +35,7 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
         self._reader.close()
         self._writer.close()
         self._reader, self._writer = packet_pipe()
+        self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
         self._reset()
 
     def __getstate__(self) -> Any:
@@ -77,6 +79,7 @@ class SimpleQueue(standard.SimpleQueue):  # type: ignore[type-arg]
         super().__init__(ctx=ctx)
         self.close()
         self._reader, self._writer = packet_pipe()
+        self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
         self._poll = self._reader.poll
 
     def __getstate__(self) -> Any:
