@@ -117,16 +117,17 @@ class Domain:
                 entry += 1
         return found
 
-    def find_cell(self, name: str, create: bool, policy: str | None = None) -> int:
+    def find_cell(self, name: str, create: bool, policy: str | None = None, kind: int = 0) -> int:
         """Index of the named cell; UnknownLockError, DomainFullError, ValueError.
 
         policy: of a new lock, and what an existing one must have; None: any, and fifo if it is new.
+        kind: PLK_RECURSIVE, of a new one.
         """
         raw = segment.encoded(name)
         self.not_an_array()
         with self._guard:
             s = self._live()
-            index = int(lib.plk_name_find(s, raw, len(raw), create, POLICIES[policy or "fifo"]))
+            index = int(lib.plk_name_find(s, raw, len(raw), create, POLICIES[policy or "fifo"] | kind))
         if index == -errno.ENOENT:
             known = ", ".join(repr(n) for n, _ in self._names()[:10]) or "none"
             raise errors.UnknownLockError(
@@ -139,12 +140,12 @@ class Domain:
             )
         return index
 
-    def new_cell(self, policy: str | None = None) -> int:
+    def new_cell(self, policy: str | None = None, kind: int = 0) -> int:
         """Allocate an unnamed cell; DomainFullError, ProtocolMismatchError."""
         self.not_an_array()
         with self._guard:
             s = self._live()
-            return self._cell(int(lib.plk_cell_new(s, POLICIES[policy or "fifo"])))
+            return self._cell(int(lib.plk_cell_new(s, POLICIES[policy or "fifo"] | kind)))
 
     def policy(self, index: int) -> str:
         """ "fifo" or "bounded"."""

@@ -47,7 +47,7 @@ class Mutex(Shared, _lock.Mutex):
         return _lock.SyncWithin(self, seconds)
 
     def _hear_of_death(self) -> None:
-        """Called by the thread that has just taken the lock of a dead one; what it raises, acquire() raises."""
+        """Called once the lock of a dead thread is taken; what this raises, acquire() raises."""
         errors.mutex_owner_died(self.domain, self.index)
 
     def __repr__(self) -> str:

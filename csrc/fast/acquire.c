@@ -25,9 +25,9 @@ void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock)
     Py_XDECREF(errors);
 }
 
-int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
+int plk_tell_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
 {
-    PyObject *errors, *told = NULL, *type, *value, *traceback;
+    PyObject *errors, *told = NULL;
 
     if (death == PLK_DEATH_IGNORED)
         return 1;
@@ -36,10 +36,16 @@ int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death de
         told = PyObject_CallMethod(errors, "owner_died", "OKi", domain, (unsigned long long)(lock->id - 1),
                                    death == PLK_DEATH_REFUSED);
     Py_XDECREF(errors);
-    if (told != NULL) {
-        Py_DECREF(told);
+    Py_XDECREF(told);
+    return told != NULL ? 1 : -1;
+}
+
+int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
+{
+    PyObject *type, *value, *traceback;
+
+    if (plk_tell_of_death(lock, domain, death) == 1)
         return 1;
-    }
     PyErr_Fetch(&type, &value, &traceback);
     plk_unlock(lock);
     PyErr_Restore(type, value, traceback);
@@ -270,16 +276,19 @@ int plk_parse_timeout(int blocking, PyObject *timeout, double *found)
     return 0;
 }
 
+int plk_acquire_for(struct plk_lock *lock, PyObject *domain, double seconds)
+{
+    if (seconds == 0)
+        return acquire_try(lock, domain);
+    return seconds == -1 ? plk_acquire_blocking(lock, domain) : acquire_timed(lock, domain, seconds);
+}
+
 /* Arguments of acquire: (blocking=True, timeout=None), as threading.Lock's. */
 int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout)
 {
     double seconds;
 
-    if (plk_parse_timeout(blocking, timeout, &seconds) != 0)
-        return -1;
-    if (seconds == 0)
-        return acquire_try(lock, domain);
-    return seconds == -1 ? plk_acquire_blocking(lock, domain) : acquire_timed(lock, domain, seconds);
+    return plk_parse_timeout(blocking, timeout, &seconds) != 0 ? -1 : plk_acquire_for(lock, domain, seconds);
 }
 
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,

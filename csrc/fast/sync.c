@@ -23,6 +23,39 @@ int plk_sync_do(SyncObject *self, uint32_t what, uint64_t value)
     return rc;
 }
 
+void plk_sync_undo(SyncObject *self, uint32_t what, uint64_t value)
+{
+    PyObject *type, *exception, *traceback;
+
+    PyErr_Fetch(&type, &exception, &traceback);
+    plk_sync_do(self, what, value);
+    PyErr_Clear();
+    PyErr_Restore(type, exception, traceback);
+}
+
+int plk_parse_wait(PyObject *const *args, Py_ssize_t nargs, PyObject *names, double *seconds)
+{
+    Py_ssize_t count = names != NULL ? PyTuple_GET_SIZE(names) : 0;
+    double value;
+
+    *seconds = -1;
+    if (nargs + count > 1 ||
+        (count == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0)) {
+        PyErr_SetString(PyExc_TypeError, "wait() takes at most (timeout=None)");
+        return -1;
+    }
+    if (nargs + count == 0 || args[0] == Py_None)
+        return 0;
+    value = PyFloat_AsDouble(args[0]);
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0) {
+        *seconds = 0;
+        return 0;
+    }
+    return plk_parse_timeout(1, args[0], seconds);
+}
+
 /* ----------------------------------------------------------------- waiting */
 
 /* Give up because of the exception that is set, and keep it set.  Nonzero: the turn had come. */

@@ -12,7 +12,8 @@ typedef struct {
 } SyncObject;
 
 extern PyType_Spec plk_sync_spec PLK_HIDDEN, plk_semaphore_spec PLK_HIDDEN, plk_mutex_spec PLK_HIDDEN,
-    plk_event_spec PLK_HIDDEN, plk_sync_within_spec PLK_HIDDEN;
+    plk_event_spec PLK_HIDDEN, plk_sync_within_spec PLK_HIDDEN, plk_condition_spec PLK_HIDDEN,
+    plk_barrier_spec PLK_HIDDEN, plk_rwlock_spec PLK_HIDDEN, plk_side_spec PLK_HIDDEN;
 
 /* How an object is entered and left by `with`.  seconds as plk_sync_wait_for.  1: taken, 0: timed out, -1:
  * exception set.  0; -1: exception set. */
@@ -30,6 +31,13 @@ int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *
 
 /* The same of a wait that has begun (api->begin), or is to: all but ref and seat are the caller's. */
 int plk_sync_wait_on(SyncObject *self, struct plk_sync_wait *w, int32_t *result) PLK_HIDDEN;
+
+/* Arguments (timeout=None) of wait; less than 0 seconds are none, as threading has it.  -1 in *seconds: for
+ * ever.  0; -1: exception set. */
+int plk_parse_wait(PyObject *const *args, Py_ssize_t nargs, PyObject *names, double *seconds) PLK_HIDDEN;
+
+/* plk_sync_do while an exception may be set, which stays set. */
+void plk_sync_undo(SyncObject *self, uint32_t what, uint64_t value) PLK_HIDDEN;
 
 /* api->act, without the GIL.  What that returns; -1 with an exception set if it can't be done. */
 int plk_sync_do(SyncObject *self, uint32_t what, uint64_t value) PLK_HIDDEN;

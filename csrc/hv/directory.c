@@ -90,18 +90,21 @@ static int64_t plk_cell_fresh(struct plk_segment *s, uint32_t used, uint32_t cou
 static int64_t plk_cell_take(struct plk_segment *s, uint32_t policy, const struct plk_seed *seed)
 {
     struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->cells_next), kind = policy == PLK_BOUNDED ? PLK_CELL_BOUNDED : 0;
-    uint32_t count = policy == PLK_BOUNDED ? 2 : 1;
+    uint32_t used = PLK_LOAD(&h->cells_next), bounded = policy & PLK_BOUNDED;
+    uint32_t kind = bounded ? PLK_CELL_BOUNDED : 0;
+    uint32_t count = bounded ? 2 : 1;
     int64_t index;
     int rc;
 
     if (seed != NULL && (seed->kind == PLK_KIND_LOCK || seed->kind >= PLK_KIND_COUNT))
         return -EINVAL;
+    if ((policy & PLK_RECURSIVE) != 0)
+        kind |= PLK_CELL_RECURSIVE;
     if (seed != NULL)
         kind = PLK_KIND_FLAGS(seed->kind);
-    if (h->array || (policy == PLK_BOUNDED && s->geometry.stride != PLK_LINE))
+    if (h->array || (policy != PLK_FIFO && s->geometry.stride != PLK_LINE))
         return -EINVAL;
-    if (policy == PLK_BOUNDED && s->face.protocol == PLK_NATIVE)
+    if (bounded && s->face.protocol == PLK_NATIVE)
         return -EPROTONOSUPPORT;
     if (used > s->geometry.cells)
         return -PLK_E_CORRUPT;
@@ -114,7 +117,7 @@ static int64_t plk_cell_take(struct plk_segment *s, uint32_t policy, const struc
     if (rc != 0)
         return rc;
     PLK_STORE(&h->cells_next, used + count);
-    if (policy == PLK_BOUNDED)
+    if (bounded)
         PLK_STORE_RELEASE(&plk_cell_at(s, used + 1)->flags, PLK_CELL_QUEUE | PLK_CELL_ALLOCATED);
     PLK_STORE_RELEASE(&plk_cell_at(s, used)->flags, kind | PLK_CELL_ALLOCATED);
     return used;
@@ -283,6 +286,8 @@ static int plk_any_bind(struct plk_lock *lock, struct plk_domain *domain, uint32
         return -EMEDIUMTYPE;
     if ((flags & PLK_CELL_QUEUE) != 0)
         return -ENOENT;
+    if ((flags & PLK_CELL_RECURSIVE) != 0 && s->geometry.stride != PLK_LINE)
+        return -PLK_E_CORRUPT; /* no such lock can have been made here */
     if ((flags & PLK_CELL_BOUNDED) != 0) {
         if (s->face.protocol == PLK_NATIVE)
             return -EPROTONOSUPPORT; /* the domain was another's before */

@@ -138,4 +138,14 @@ int plk_sync_back(struct plk_sync_wait *w);
 /* Free the nodes of all dead threads in the domain, whatever object they are of.  How many there were. */
 int plk_sync_recover(struct plk_segment *s);
 
+/* Who holds the object now: how many, in rows[0 to most - 1]; or as api->init. */
+struct plk_holder {
+    uint32_t vcpu;
+    int32_t pid, tid;
+    uint32_t want; /* enum plk_want, or the kind's own */
+    uint32_t alive;
+};
+int64_t plk_sync_holders(struct plk_segment *s, uint32_t index, uint32_t kind, struct plk_holder *rows,
+                         uint32_t most);
+
 #endif

@@ -55,37 +55,37 @@ class BaseContext(standard.BaseContext):
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
 
-    def Lock(self) -> synchronize.Lock:
+    def Lock(self) -> synchronize.Lock:  # type: ignore[override]
         """A lock that any process may release; recovered if its holder dies."""
         from pylocks.multiprocessing.synchronize import Lock
 
         return Lock(ctx=self.get_context())
 
-    def RLock(self) -> synchronize.RLock:
+    def RLock(self) -> synchronize.RLock:  # type: ignore[override]
         """A lock that its holder may take again; recovered if its holder dies."""
         from pylocks.multiprocessing.synchronize import RLock
 
         return RLock(ctx=self.get_context())
 
-    def Condition(self, lock: Any = None) -> synchronize.Condition:
+    def Condition(self, lock: Any = None) -> synchronize.Condition:  # type: ignore[override]
         """A condition variable over `lock`, or an RLock of its own."""
         from pylocks.multiprocessing.synchronize import Condition
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:  # type: ignore[override]
         """A semaphore with `value` permits."""
         from pylocks.multiprocessing.synchronize import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:  # type: ignore[override]
         """A semaphore that never has more than `value` permits."""
         from pylocks.multiprocessing.synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
-    def Event(self) -> synchronize.Event:
+    def Event(self) -> synchronize.Event:  # type: ignore[override]
         """A flag to wait for."""
         from pylocks.multiprocessing.synchronize import Event
 

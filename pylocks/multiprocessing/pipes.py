@@ -12,9 +12,9 @@ it is:
     full pages                        then the pages, written without packet mode
 
 The kernel gives and takes packets and pages as a whole, all packets are shorter than a page, and nobody asks
-for less.  So whoever reads next finds a boundary.  Pages or MORE without FIRST belong to a message that a dead
-process was reading; a packet where pages should be follows one that a dead process was writing.  Both are
-passed over.  If nothing follows, a reader in the midst of a message looks whether the writer lives.
+for less.  So whoever reads next finds a boundary.  Pages or MORE without FIRST belong to a message that a
+dead process was reading; a packet where pages should be follows one that a dead process was writing.  Both
+are passed over.  If nothing follows, a reader in the midst of a message looks whether the writer lives.
 
 Writers must take turns, and so must readers; queues have locks for it.
 """
@@ -158,7 +158,7 @@ class PacketConnection(Connection):
             if _started(pid) != started and not self._more_within(0):
                 raise MessageLost(f"process {pid} died while it wrote a message")
 
-    def _close(self) -> None:  # type: ignore[override]
+    def _close(self) -> None:
         os.close(self._handle)
         if self._pages >= 0:
             os.close(self._pages)

@@ -8,9 +8,11 @@ from queue import Empty, Full
 from typing import Any
 
 from pylocks.multiprocessing.pipes import MessageLost, packet_pipe
-from pylocks.multiprocessing.synchronize import QuietLock
+from pylocks.multiprocessing.synchronize import Condition, QuietLock
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+LOOK_AGAIN_S = 1.0
 
 
 class Queue(standard.Queue):  # type: ignore[type-arg]
@@ -64,6 +66,16 @@ class JoinableQueue(Queue, standard.JoinableQueue):  # type: ignore[type-arg]
 
     _cond: Any
     _unfinished_tasks: Any
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self._cond = Condition(QuietLock(ctx=ctx), ctx=ctx)
+
+    def join(self) -> None:
+        """Wait until task_done() was called for all; also if who did so last died before it said so."""
+        with self._cond:
+            while not self._unfinished_tasks._is_zero():
+                self._cond.wait(LOOK_AGAIN_S)
 
     def __getstate__(self) -> Any:
         return (*super().__getstate__(), self._cond, self._unfinished_tasks)

@@ -50,7 +50,11 @@ struct plk_lock {
     uint32_t policy; /* enum plk_policy */
 };
 
-enum plk_policy { PLK_FIFO = 0, PLK_BOUNDED = 1 };
+enum plk_policy {
+    PLK_FIFO = 0,
+    PLK_BOUNDED = 1,
+    PLK_RECURSIVE = 2, /* with either, where a lock is made: recursive.h; never in plk_lock.policy */
+};
 
 /* A thread's place in a queue, while it waits. */
 struct plk_wait {

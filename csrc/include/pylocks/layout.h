@@ -54,6 +54,7 @@ enum plk_cell_flags {
     PLK_CELL_BOUNDED = 1u << 2,    /* the gate of a bounded lock, whose queue is the next cell */
     PLK_CELL_QUEUE = 1u << 3,      /* that queue: no lock of its own */
     PLK_CELL_SYNC = 1u << 4,       /* the guard of syncs[] at its index: no lock of its own, either */
+    PLK_CELL_RECURSIVE = 1u << 5,  /* its owner may acquire it again; a plk_depth follows */
 };
 /* Of a guard: enum plk_kind of what it guards (sync.h).  Of a lock: 0. */
 #define PLK_KIND_OF(flags) ((flags) >> 8 & 0xffu)
@@ -85,6 +86,14 @@ struct plk_cell {
     uint64_t owner; /* PLK_OWNER(ticket, vCPU index + 1) */
     uint32_t slow;
     uint32_t flags;
+};
+
+/* What a recursive lock has besides, in the other half of its line (recursive.h).  Written by the
+ * owner alone, first of all when it has entered: what lies here while nobody is inside, or was
+ * left by one who died inside, is never read. */
+struct plk_depth {
+    uint32_t again; /* acquisitions by the owner beyond the first */
+    uint32_t spare[7];
 };
 
 /* What a bounded lock has besides its two cells, in the other half of the queue's
@@ -349,6 +358,7 @@ PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);
 PLK_STATIC_ASSERT(counter_line, offsetof(struct plk_vcpu, events) == 320);
 PLK_STATIC_ASSERT(hypercall_line, offsetof(struct plk_vcpu, hypercall) == 448);
 PLK_STATIC_ASSERT(life_fits, sizeof(pthread_mutex_t) <= 64);
+PLK_STATIC_ASSERT(depth, sizeof(struct plk_cell) + sizeof(struct plk_depth) == PLK_LINE);
 PLK_STATIC_ASSERT(gate, sizeof(struct plk_cell) + sizeof(struct plk_gate) == PLK_LINE);
 PLK_STATIC_ASSERT(channel, sizeof(struct plk_channel) == 32);
 PLK_STATIC_ASSERT(entry, sizeof(struct plk_entry) == 128);

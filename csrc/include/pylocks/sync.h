@@ -34,7 +34,10 @@
     X(bounded, "BoundedSemaphore")     \
     X(owned, "owned Semaphore")        \
     X(event, "Event")                  \
-    X(mutex, "Mutex")
+    X(mutex, "Mutex")                  \
+    X(condition, "Condition")          \
+    X(barrier, "Barrier")              \
+    X(rwlock, "RWLock")
 
 enum plk_kind {
     PLK_KIND_LOCK, /* 0: no guard, but a lock */
@@ -153,6 +156,14 @@ enum plk_act {
     PLK_ACT_GIVE,   /* owned: `value` permits back; 0, or -EPERM: this thread has not so many */
     PLK_ACT_SET,    /* event: happened, for all who wait now */
     PLK_ACT_KINDS,  /* a kind's own begin here */
+    PLK_ACT_NOTIFY = PLK_ACT_KINDS, /* condition: the first `value` who wait now */
+    PLK_ACT_NOTIFY_ALL, /* condition: all who wait now */
+    PLK_ACT_PAIR,       /* condition: its lock is `value`, cell index + 1, if it has none; which it has, 0: none */
+    PLK_ACT_PASS,       /* barrier: this thread has acted; 0, or -EPIPE: it has been broken meanwhile */
+    PLK_ACT_BREAK,      /* barrier: nobody passes until it is reset */
+    PLK_ACT_RESET,      /* barrier: as new; who waits now does not pass */
+    PLK_ACT_UNLOCK,     /* rwlock: this thread lets go of `value`, enum plk_want; 0, or -EPERM */
+    PLK_ACT_MEND,       /* rwlock: no holder has died, says the writer; 0, or -EPERM */
 };
 
 /* ------------------------------------------------------------ semaphores */
@@ -252,6 +263,25 @@ PLK_INLINE void plk_event_clear(struct plk_sync *sync)
 {
     __atomic_fetch_and(&sync->word, ~PLK_EVENT_SET, __ATOMIC_SEQ_CST);
 }
+
+/* --------------------------------------------- conditions, barriers, RW locks */
+
+PLK_INLINE int plk_condition_waited(const struct plk_sync *sync)
+{
+    return (PLK_LOAD(&sync->word) & PLK_SYNC_WAITERS) != 0;
+}
+
+/* The state of a barrier, and what a wait at it comes to: the thread's place, 0 to limit - 1, or */
+#define PLK_BARRIER_ACTING 1ull
+#define PLK_BARRIER_BROKEN 2ull
+#define PLK_BARRIER_ACT (1 << 24)    /* run the action, then PLK_ACT_PASS or PLK_ACT_BREAK */
+#define PLK_BARRIER_BREACH (1 << 25) /* broken or reset */
+#define PLK_BARRIER_VICTIM(sync) PLK_LOAD(&(sync)->data[3]) /* whose death broke it: pid << 32 | tid; or 0 */
+
+/* What is wanted of an RW lock, and its state: how many read, and whether somebody writes. */
+enum plk_want { PLK_WANT_READ = 1, PLK_WANT_WRITE = 2 };
+#define PLK_RW_WRITER (1ull << 32)
+#define PLK_RW_READERS 0xffffffffull
 
 PLK_STATIC_ASSERT(sync, sizeof(struct plk_sync) == 2 * PLK_LINE);
 PLK_STATIC_ASSERT(node, sizeof(struct plk_node) == PLK_LINE);
