@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from multiprocessing import process
-from multiprocessing.synchronize import Barrier, Condition, RLock
 from typing import Any
 
 import pylocks
