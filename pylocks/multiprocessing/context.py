@@ -50,10 +50,13 @@ class BaseContext(standard.BaseContext):
         """The context of a start method ("fork", "spawn", "forkserver"), or this one; ValueError."""
         if method is None:
             return self
-        try:
-            return _concrete_contexts[method]
-        except KeyError:
-            raise ValueError(f"cannot find context for {method!r}") from None
+        if method not in _concrete_contexts:
+            theirs = _standard_contexts.get(method)  # others may have added some: joblib's loky has one
+            if theirs is None:
+                raise ValueError(f"cannot find context for {method!r}")
+            kind = type(type(theirs).__name__, (BaseContext, type(theirs)), {"__module__": __name__})
+            _concrete_contexts.setdefault(method, kind())
+        return _concrete_contexts[method]
 
     def Lock(self) -> synchronize.Lock:  # type: ignore[override]
         """A lock that any process may release; recovered if its holder dies."""
@@ -171,6 +174,7 @@ class DefaultContext(BaseContext, standard.DefaultContext):
 
 
 _theirs = standard._default_context
+_standard_contexts: dict[str, standard.BaseContext] = standard._concrete_contexts
 _concrete_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),

@@ -1,6 +1,6 @@
 """A program written against plain multiprocessing; one line of it says which multiprocessing that is.
 
-    python everyday.py fork|spawn|forkserver
+python everyday.py fork|spawn|forkserver
 """
 
 import multiprocessing as mp
