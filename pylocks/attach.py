@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
                 f"{opened.where}: {orphans} of its locks were held by processes that have all died since; "
                 "they are free again, but what they protect may be half-done",
                 errors.OwnerDiedWarning,
-                stacklevel=_callers_level(),
+                stacklevel=errors.callers_level(),
             )
     opened.settle()
     # flock gives up the exclusive lock before it takes the shared one; somebody
@@ -159,14 +158,6 @@ def _alone(opened: segment.Named, name: str, request: Request) -> Attached | Non
         return None
     request.agree(now, opened.where)
     return Attached(name, opened.mode, holder, now, decision)
-
-
-def _callers_level() -> int:
-    """The stacklevel, for our caller's warning, of the first frame outside this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pylocks."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def by_descriptor(key: segment.Key, pid: int, fd: int) -> Attached:

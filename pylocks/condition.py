@@ -88,9 +88,9 @@ class Condition(Shared, _lock.Condition):
 
         timeout: seconds, after which that is false.  Raises as wait().
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         self.notify(0)  # only to be told if the lock is not held
         result = predicate()
+        deadline = None if timeout is None else time.monotonic() + timeout
         while not result:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING
@@ -176,13 +177,21 @@ def owner_died(domain: Domain, index: int, refuse: bool) -> None:
     warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
 
 
+def callers_level() -> int:
+    """The stacklevel, for our caller's warning, of the first frame outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pylocks."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def mutex_owner_died(domain: Domain, index: int) -> None:
     """Tell who has just acquired a lock that any thread may release of its former holder's death."""
     warnings.warn(
         f"a thread died while it held lock {domain.describe_lock(index)} of {domain.describe()}: "
         "what it protects may be half-done",
         OwnerDiedWarning,
-        stacklevel=2,
+        stacklevel=callers_level(),
     )
 
 

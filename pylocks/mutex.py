@@ -46,6 +46,10 @@ class Mutex(Shared, _lock.Mutex):
         """`with mutex.within(0.5):` raises TimeoutError rather than enter without the lock."""
         return _lock.SyncWithin(self, seconds)
 
+    def _hear_of_death(self) -> None:
+        """Called once the lock of a dead thread is taken; what this raises, acquire() raises."""
+        errors.mutex_owner_died(self.domain, self.index)
+
     def __repr__(self) -> str:
         return self._described(self._state)
 

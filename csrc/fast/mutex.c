@@ -11,15 +11,11 @@ static int give(SyncObject *self)
     return PLK_UNLIKELY(rc == 1) ? plk_sync_do(self, PLK_ACT_SETTLE, 0) : rc;
 }
 
-/* It is taken, and a holder had died.  1; -1: exception set, and released. */
+/* It is taken, and a holder had died: the method says so.  1; -1: exception set, and released. */
 static int hear_of_death(SyncObject *self)
 {
-    PyObject *errors = PyImport_ImportModule("pylocks.errors"), *told = NULL, *type, *value, *traceback;
+    PyObject *told = PyObject_CallMethod((PyObject *)self, "_hear_of_death", NULL), *type, *value, *traceback;
 
-    if (errors != NULL)
-        told = PyObject_CallMethod(errors, "mutex_owner_died", "OK", self->domain,
-                                   (unsigned long long)(self->ref.guard.id - 1));
-    Py_XDECREF(errors);
     if (told != NULL) {
         Py_DECREF(told);
         return 1;
@@ -61,7 +57,7 @@ int plk_mutex_leave(SyncObject *self)
     if (PLK_LIKELY(rc == 0))
         return 0;
     if (!PyErr_Occurred() && rc == -EPERM)
-        PyErr_Format(PyExc_RuntimeError, "%R was released, but nobody holds it", self);
+        PyErr_Format(PyExc_ValueError, "%R was released, but nobody holds it", self);
     else if (!PyErr_Occurred())
         plk_raise(rc, self->domain, &self->ref.guard);
     return -1;
@@ -133,7 +129,7 @@ static PyMethodDef mutex_methods[] = {
      "lock already waits like any other.  Issues OwnerDiedWarning after a thread died while it held\n"
      "the lock.  Raises ClosedError, DomainFullError, and whatever a signal handler raises."},
     {"release", METHOD(mutex_release), METH_NOARGS,
-     "release($self, /)\n--\n\nLet go of the lock, whoever took it; RuntimeError if nobody holds it."},
+     "release($self, /)\n--\n\nLet go of the lock, whoever took it; ValueError if nobody holds it."},
     {"locked", METHOD(mutex_locked), METH_NOARGS, "locked($self, /)\n--\n\nTrue if somebody holds the lock."},
     {"__enter__", METHOD(mutex_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},
     {"__exit__", METHOD(mutex_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},

@@ -1,0 +1,98 @@
+"""Queues on pylocks' primitives, which outlive the death of whoever uses them."""
+
+from __future__ import annotations
+
+import multiprocessing.queues as standard
+import time
+from queue import Empty, Full
+from typing import Any
+
+from pylocks.multiprocessing.pipes import MessageLost, packet_pipe
+from pylocks.multiprocessing.synchronize import Condition, QuietLock
+
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+LOOK_AGAIN_S = 1.0
+
+
+class Queue(standard.Queue):  # type: ignore[type-arg]
+    """multiprocessing.Queue, which can also be pickled to any process of this user.
+
+    Who is killed while it gets or puts takes the message that it was reading or writing with it; everybody
+    else goes on.
+    """
+
+    _ignore_epipe: bool
+    _maxsize: int
+    _opid: int
+    _reader: Any
+    _writer: Any
+    _recv_bytes: Any
+    _rlock: Any
+    _wlock: Any
+    _sem: Any
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self._reader.close()
+        self._writer.close()
+        self._reader, self._writer = packet_pipe()
+        self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
+        self._reset()
+
+    def __getstate__(self) -> Any:
+        return (
+            self._ignore_epipe, self._maxsize, self._reader, self._writer,
+            self._rlock, self._wlock, self._sem, self._opid,
+        )  # fmt: skip
+
+    def _reset(self, after_fork: bool = False) -> None:
+        super()._reset(after_fork)  # type: ignore[misc]
+        self._recv_bytes = getattr(self._reader, "receive", self._recv_bytes)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """As the standard library's; parts of messages whose readers or writers died are passed over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return super().get(block, timeout)
+            except MessageLost:
+                if deadline is not None:
+                    timeout = max(0.0, deadline - time.monotonic())
+
+
+class JoinableQueue(Queue, standard.JoinableQueue):  # type: ignore[type-arg]
+    """multiprocessing.JoinableQueue, likewise."""
+
+    _cond: Any
+    _unfinished_tasks: Any
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self._cond = Condition(QuietLock(ctx=ctx), ctx=ctx)
+
+    def join(self) -> None:
+        """Wait until task_done() was called for all; also if who did so last died before it said so."""
+        with self._cond:
+            while not self._unfinished_tasks._is_zero():
+                self._cond.wait(LOOK_AGAIN_S)
+
+    def __getstate__(self) -> Any:
+        return (*super().__getstate__(), self._cond, self._unfinished_tasks)
+
+
+class SimpleQueue(standard.SimpleQueue):  # type: ignore[type-arg]
+    """multiprocessing.SimpleQueue, likewise."""
+
+    _rlock: Any
+    _wlock: Any
+
+    def __init__(self, *, ctx: Any) -> None:
+        super().__init__(ctx=ctx)
+        self.close()
+        self._reader, self._writer = packet_pipe()
+        self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
+        self._poll = self._reader.poll
+
+    def __getstate__(self) -> Any:
+        return self._reader, self._writer, self._rlock, self._wlock
