@@ -40,7 +40,7 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, PyObject *base)
 
 static int module_exec(PyObject *module)
 {
-    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec};
+    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec, &plk_seat_spec};
     struct plk_types *types = PyModule_GetState(module);
     static int at_fork;
     size_t i;

@@ -341,12 +341,13 @@ PLK_COLD static struct plk_seat *plk_seat_left(struct plk_domain *domain)
 }
 
 /* plk_unlock for a given seat. */
-PLK_INLINE int plk_unlock_seated(struct plk_lock *lock, struct plk_seat *seat)
+PLK_INLINE int plk_unlock_seated(struct plk_lock *lock, struct plk_cell *cell, struct plk_seat *seat)
 {
-    struct plk_cell *cell = lock->cell;
-    struct plk_vcpu *me = seat->vcpu;
-    uint64_t t = PLK_LOAD(&cell->head);
+    struct plk_vcpu *me;
+    uint64_t t;
 
+    me = seat->vcpu;
+    t = PLK_LOAD(&cell->head);
     if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->tag)))
         return -EPERM;
     if (PLK_UNLIKELY(PLK_LOAD(&cell->slow) != 0))
@@ -364,10 +365,11 @@ PLK_INLINE int plk_unlock_seated(struct plk_lock *lock, struct plk_seat *seat)
 PLK_INLINE int plk_unlock(struct plk_lock *lock)
 {
     struct plk_seat *seat = plk_seat_of(lock->domain);
+    struct plk_cell *cell = lock->cell;
 
     if (PLK_UNLIKELY(seat == NULL) && (seat = plk_seat_left(lock->domain)) == NULL)
         return -EPERM;
-    return plk_unlock_seated(lock, seat);
+    return plk_unlock_seated(lock, cell, seat);
 }
 
 #include "wait.h"
