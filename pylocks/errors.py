@@ -161,7 +161,9 @@ def owner_died(domain: Domain, index: int, refuse: bool, stacklevel: int = 2) ->
     text = f"a thread died while it held {where}: what it protects may be half-done"
     if refuse:
         raise OwnerDiedError(f"{text}. Enter with `with lock.repair():` and put it in order.")
-    warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=stacklevel)
+    warnings.warn(
+        f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=stacklevel
+    )
 
 
 def lock_error(code: int, domain: Domain, index: int) -> Exception:

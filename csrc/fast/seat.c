@@ -19,7 +19,7 @@
 typedef struct {
     PyObject_HEAD
     struct plk_seat *seat; /* NULL: closed */
-    PyObject *domain;
+    const struct plk_domain *target; /* no Python reference: a seat that nobody uses keeps no domain open */
     PyObject *task, *pool; /* pylocks.aio's: whose it is, and where it came from */
     PyTypeObject *lock_type;
     LockObject *waits; /* the lock for which `w` waits, or NULL */
@@ -27,19 +27,24 @@ typedef struct {
     struct plk_vigil vigil;
 } SeatObject;
 
+/* While it has its slot it keeps the segment. */
+static int is_live(const SeatObject *self)
+{
+    return self->seat != NULL && self->seat->vcpu != NULL && PLK_LOAD(&self->target->id) != PLK_CLOSED_DOMAIN;
+}
+
 /* The lock that arg is, of the seat's domain, with both there to be used.  NULL: exception set. */
 static LockObject *lock_of(SeatObject *self, PyObject *arg)
 {
     LockObject *lock = (LockObject *)arg;
 
-    if (!PyObject_TypeCheck(arg, self->lock_type) || lock->domain != self->domain) {
+    if (!PyObject_TypeCheck(arg, self->lock_type) || lock->lock.domain != self->target) {
         PyErr_Format(PyExc_TypeError, "a lock of this seat's domain is needed, not %R", arg);
         return NULL;
     }
-    if (self->seat != NULL && self->seat->vcpu != NULL &&
-        PLK_LOAD(&lock->lock.domain->id) != PLK_CLOSED_DOMAIN)
+    if (is_live(self))
         return lock;
-    plk_raise(-ESHUTDOWN, self->domain, &lock->lock);
+    plk_raise(-ESHUTDOWN, lock->domain, &lock->lock);
     return NULL;
 }
 
@@ -213,7 +218,7 @@ static PyObject *seat_release(SeatObject *self, PyObject *const *args, Py_ssize_
     rc = plk_unlock_seated(&lock->lock, lock->lock.cell, self->seat);
     if (rc == 0)
         Py_RETURN_NONE;
-    plk_raise(rc, self->domain, &lock->lock);
+    plk_raise(rc, lock->domain, &lock->lock);
     return NULL;
 }
 
@@ -227,7 +232,7 @@ static PyObject *seat_mark_consistent(SeatObject *self, PyObject *arg)
     rc = plk_mark_seated(&lock->lock, self->seat);
     if (rc == 0)
         Py_RETURN_NONE;
-    plk_raise(rc, self->domain, &lock->lock);
+    plk_raise(rc, lock->domain, &lock->lock);
     return NULL;
 }
 
@@ -238,12 +243,12 @@ static PyObject *seat_deadlock(SeatObject *self, PyObject *arg)
     struct plk_seat *own;
     struct plk_cycle *cycle;
 
-    if (lock == NULL || (own = plk_seat_for(&lock->lock, self->domain)) == NULL)
+    if (lock == NULL || (own = plk_seat_for(&lock->lock, lock->domain)) == NULL)
         return NULL;
     cycle = own->cycle;
     own->cycle = self->seat->cycle;
     self->seat->cycle = cycle;
-    plk_raise(-ELOOP, self->domain, &lock->lock);
+    plk_raise(-ELOOP, lock->domain, &lock->lock);
     return NULL;
 }
 
@@ -285,7 +290,7 @@ static PyObject *seat_get_waits(SeatObject *self, void *unused)
 static PyObject *seat_get_live(SeatObject *self, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(self->seat != NULL && self->seat->vcpu != NULL);
+    return PyBool_FromLong(is_live(self));
 }
 
 /* Seat(lock): one of this thread, in the lock's domain */
@@ -306,7 +311,7 @@ static PyObject *seat_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self = (SeatObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->domain = Py_NewRef(lock->domain);
+    self->target = lock->lock.domain;
     self->lock_type = (PyTypeObject *)Py_NewRef(types->lock);
     Py_BEGIN_ALLOW_THREADS
     rc = plk_module_self.api->fibre_enroll(lock->lock.domain, &self->seat);
@@ -322,7 +327,6 @@ static PyObject *seat_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int seat_traverse(SeatObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->domain);
     Py_VISIT(self->task);
     Py_VISIT(self->pool);
     Py_VISIT(self->lock_type);
@@ -344,7 +348,6 @@ static void seat_dealloc(SeatObject *self)
     PyObject_GC_UnTrack(self);
     Py_XDECREF(seat_close(self, NULL));
     seat_clear(self);
-    Py_CLEAR(self->domain);
     Py_CLEAR(self->lock_type);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
@@ -389,7 +392,6 @@ static PyGetSetDef seat_getset[] = {
 static PyMemberDef seat_members[] = {
     {"task", T_OBJECT, offsetof(SeatObject, task), 0, "Whose it is; None: nobody's."},
     {"pool", T_OBJECT, offsetof(SeatObject, pool), 0, "Where it belongs then."},
-    {"domain", T_OBJECT, offsetof(SeatObject, domain), READONLY, "The Domain it lies in."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot seat_slots[] = {{Py_tp_doc, "A further vCPU of this thread, and its place in a queue."},

@@ -248,10 +248,8 @@ void plk_vigil_end(struct plk_wait *w, struct plk_vigil *v)
 
 void plk_vigil_look(struct plk_wait *w)
 {
-    if (w->watch == 0)
-        plk_watch_set(w, plk_now());
-    else
-        plk_watch_by_clock(w);
+    plk_watch_by_clock(w);
+    plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
 }
 
 int plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket, enum plk_kick how)

@@ -36,7 +36,8 @@ int plk_vigil_begin(struct plk_wait *w, struct plk_vigil *v);
 /* Awake; also if the vigil has ended already. */
 void plk_vigil_end(struct plk_wait *w, struct plk_vigil *v);
 
-/* What every sleeper does when its watchdog time has come, between two vigils or without one. */
+/* What every sleeper does when its watchdog time has come, between two vigils or without one.
+ * w->watch is the next such time then. */
 void plk_vigil_look(struct plk_wait *w);
 
 /* The event channel of a ticket, and its bit there. */

@@ -117,12 +117,11 @@ class Aio:
                 raise RuntimeError("lock.aio is for the tasks of an event loop, and this is none")
         holder = lines.holders.get(key)
         if holder is not None and holder.task is task:
-            raise errors.AlreadyOwnerError(
-                f"lock {lock.domain.describe_lock(key[1])} of {lock.domain.describe()} is already held by "
-                f"task {task.name()!r}, which would wait for itself. A TicketLock is not recursive."
-            )
-        seat = task.seats.get(key[0])
+            raise self._again(task)
+        seat = task.seats.get(id(key[0]))
         if seat is None or seat.waits or not seat.live:
+            if seat is not None and lines.waits(key, task):
+                raise self._again(task)
             claimed = await seats.claim(task, lock, timeout)
             if claimed is None:
                 return False
@@ -142,6 +141,13 @@ class Aio:
                 lines.release(key, lock, seat)
                 raise
         return True
+
+    def _again(self, task: seats.Task) -> errors.AlreadyOwnerError:
+        lock = self._lock
+        return errors.AlreadyOwnerError(
+            f"lock {lock.domain.describe_lock(self._key[1])} of {lock.domain.describe()} is already held or "
+            f"waited for by task {task.name()!r}, which would wait for itself. A TicketLock is not recursive."
+        )
 
     async def _wait(self, seat: Seat, ticket: int, timeout: float | None) -> bool:
         waiter = lines.Waiter(self._lock, self._key, seat, ticket)

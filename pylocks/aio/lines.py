@@ -30,12 +30,13 @@ import os
 from typing import TYPE_CHECKING
 
 from pylocks import errors
-from pylocks._lock import Lock, Seat
+from pylocks._lock import Seat
 from pylocks.aio import seats
 from pylocks.domain import Domain
 
 if TYPE_CHECKING:
     from pylocks.aio.lookout import Lookout
+    from pylocks.locks import TicketLock
 
 __all__ = ["Key", "Line", "Waiter", "holders", "lines", "release"]
 
@@ -55,7 +56,7 @@ class Waiter:
 
     __slots__ = ("future", "key", "lock", "loop", "order", "seat", "state", "unwanted")
 
-    def __init__(self, lock: Lock, key: Key, seat: Seat, ticket: int) -> None:
+    def __init__(self, lock: TicketLock, key: Key, seat: Seat, ticket: int) -> None:
         self.lock, self.key, self.seat = lock, key, seat
         self.order = (ticket, next(_arrivals))
         self.loop = asyncio.get_running_loop()
@@ -72,11 +73,11 @@ class Waiter:
         with seats.guard:
             line = lines.get(self.key)
             if line is None:
-                line = lines[self.key] = Line(self.key)
+                line = lines[self.key] = Line(self.key, self.lock.policy == "fifo")
             heapq.heappush(line.waiting, self)
             if self.lock.domain.detects_deadlocks and self.seat.search():
                 line.give_up(self, DEADLOCKED)
-            if line.waiting and line.waiting[0] is self:
+            if line.waiting[0] is self:
                 line.settle()
 
     def quit(self) -> None:
@@ -87,9 +88,8 @@ class Waiter:
                 self.state = LEFT
                 release(self.key, self.lock, self.seat)
             elif self.state == WAITING and line is not None:
-                was_first = line.waiting[0] is self
                 line.give_up(self, LEFT)
-                if was_first:
+                if line.waiting[0] is self:
                     line.settle()
 
     def wake(self) -> None:
@@ -112,15 +112,16 @@ class Waiter:
 class Line:
     """Those of this process who wait for one lock.  Everything with seats.guard held."""
 
-    __slots__ = ("armed", "key", "lookout", "polls", "seq", "until", "waiting", "word")
+    __slots__ = ("armed", "fifo", "key", "lookout", "polled", "seq", "until", "waiting", "word")
 
-    def __init__(self, key: Key) -> None:
-        self.key = key
+    def __init__(self, key: Key, fifo: bool) -> None:
+        self.key, self.fifo = key, fifo
         self.waiting: list[Waiter] = []
+        """A heap; those that have left stay in it until they are first."""
         self.armed: Waiter | None = None
         self.word = self.seq = self.until = 0
-        self.polls = key[0].protocol == "native"
-        """Nobody kicks: a native unlocker does not."""
+        self.polled = False
+        """Nobody would be woken for the first, or could sleep: it is looked at every few milliseconds."""
         self.lookout: Lookout | None = None
 
     def settle(self) -> None:
@@ -129,12 +130,11 @@ class Line:
             first = self.waiting[0]
             if self.armed is not None and self.armed is not first:
                 self.disarm()
-            if not first.seat.live:  # its thread is gone, and it with that
-                heapq.heappop(self.waiting).state = LEFT
-                continue
-            if first.unwanted and self.give_up(first, LEFT):
-                continue
-            if first.seat.step():
+            if first.state == WAITING and not first.seat.live:
+                first.state = LEFT  # its thread is gone, and it with that
+            if first.state != WAITING or (first.unwanted and self.give_up(first, LEFT)):
+                heapq.heappop(self.waiting)
+            elif first.seat.step():
                 self._enter(first)
             elif self._watched(first):
                 return
@@ -160,9 +160,11 @@ class Line:
         if self.armed is first:
             return True
         holder = holders.get(self.key)
-        if holder is not None and holder.live and first.order[0] == first.lock.ticket + 1 and first.lock.policy == "fifo":
+        self.polled = False
+        if self.fifo and holder is not None and holder.live and first.order[0] == first.lock.ticket + 1:
             self.until = first.seat.look()
-        elif self.polls or not lookout.waits_any():
+        elif self.key[0].protocol == "native" or not lookout.waits_any():
+            self.polled = True
             self.until = lookout.next_poll()
         else:
             sleep = first.seat.arm()
@@ -187,8 +189,6 @@ class Line:
         if not waiter.seat.leave():
             waiter.unwanted = True
             return False
-        self.waiting.remove(waiter)
-        heapq.heapify(self.waiting)
         waiter.state = state
         if state == LEFT:
             seats.give_back(waiter.seat)
@@ -197,11 +197,12 @@ class Line:
     def look(self) -> None:
         """The word has changed, or the time has come: as a thread does that wakes."""
         self.disarm()
-        self.waiting = [waiter for waiter in self.waiting if waiter.seat.live]
-        heapq.heapify(self.waiting)
-        if self.waiting:
-            self.waiting[0].seat.look()
+        first = self.waiting[0]
+        if first.state == WAITING and first.seat.live:
+            first.seat.look()
         for waiter in list(self.waiting):
+            if waiter.state != WAITING or not waiter.seat.live:
+                continue
             if waiter.loop.is_closed():
                 self.give_up(waiter, LEFT)
             elif self.key[0].detects_deadlocks and waiter.seat.search() and self.give_up(waiter, DEADLOCKED):
@@ -209,7 +210,7 @@ class Line:
         self.settle()
 
 
-def leave(key: Key, lock: Lock, seat: Seat, died: bool = False) -> None:
+def leave(key: Key, lock: TicketLock, seat: Seat, died: bool = False) -> None:
     """Give the lock to the next, of whatever process."""
     del holders[key]
     seat.release(lock, died)
@@ -217,7 +218,7 @@ def leave(key: Key, lock: Lock, seat: Seat, died: bool = False) -> None:
         seats.give_back(seat)
 
 
-def release(key: Key, lock: Lock, seat: Seat, died: bool = False) -> None:
+def release(key: Key, lock: TicketLock, seat: Seat, died: bool = False) -> None:
     """The same, and enter on behalf of the next if that is one of ours."""
     leave(key, lock, seat, died)
     if key in lines:
@@ -239,7 +240,16 @@ def _ended(task: seats.Task) -> None:
 seats.on_end(_ended)
 
 
-def refuse(lock: Lock, key: Key, task: seats.Task | None) -> errors.NotOwnerError:
+def waits(key: Key, task: seats.Task) -> bool:
+    """The task waits for that lock already."""
+    with seats.guard:
+        line = lines.get(key)
+        return line is not None and any(
+            waiter.seat.task is task and waiter.state == WAITING for waiter in line.waiting
+        )
+
+
+def refuse(lock: TicketLock, key: Key, task: seats.Task | None) -> errors.NotOwnerError:
     """For a release by a task that does not hold it."""
     seat = holders.get(key)
     if seat is None:

@@ -1,8 +1,8 @@
 """Threads that sleep for those who are first in their lines: one for up to a hundred and more.
 
-A lookout sleeps in futex_waitv (Linux 5.16) on the words of its lines' event channels, and on one word of its own
-by which it is told of new ones.  A line stays with its lookout until it is empty; a lookout without lines
-ends after a moment.
+A lookout sleeps in futex_waitv (Linux 5.16) on the words of its lines' event channels, and on one word of its
+own by which it is told of new ones.  A line stays with its lookout until it is empty; a lookout
+without lines ends after a moment.
 
 Where the kernel lacks futex_waitv, and in native domains, where nobody is kicked, it looks at its
 lines every few milliseconds instead.
@@ -59,8 +59,8 @@ class Lookout(threading.Thread):
             lib.plk_futex_poke(self._bell)
 
     def tell_of(self, line: lines.Line) -> None:
-        """It has just been armed, or is to be looked at some time."""
-        if line.armed is not None or line.until + LONGEST_NS < self._until:
+        """It has just been armed, or is to be looked at by line.until."""
+        if line.armed is not None or (line.polled and line.until < self._until):
             self.ring()
 
     def drop(self, line: lines.Line) -> None:

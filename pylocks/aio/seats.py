@@ -32,13 +32,13 @@ KEPT = 32
 
 
 class Task:
-    """What is kept of an asyncio task: its seats, by domain."""
+    """What is kept of an asyncio task: its seats, by id() of the domain."""
 
     __slots__ = ("__weakref__", "ref", "seats")
 
     def __init__(self, task: asyncio.Task[Any], gone: Callable[[weakref.ref[Any]], None]) -> None:
         self.ref = weakref.ref(task, gone)
-        self.seats: dict[Domain, Seat] = {}
+        self.seats: dict[int, Seat] = {}
 
     def name(self) -> str:
         """For messages."""
@@ -90,9 +90,10 @@ def _begin(task: asyncio.Task[Any]) -> Task:
 class Pool:
     """The seats of one thread in one domain."""
 
-    __slots__ = ("count", "idle", "limit", "starving")
+    __slots__ = ("count", "idle", "key", "limit", "starving")
 
     def __init__(self, domain: Domain) -> None:
+        self.key = id(domain)
         self.idle: list[Seat] = []
         self.count = 0
         self.limit = max(1, min(LIMIT, domain.vcpu_limit // 4))
@@ -190,9 +191,9 @@ async def claim(task: Task, lock: Lock, timeout: float | None) -> Seat | None:
             raise
         again = True
     seat.task = task
-    known = task.seats.get(lock.domain)
+    known = task.seats.get(pool.key)
     if known is None or not known.live:
-        task.seats[lock.domain] = seat
+        task.seats[pool.key] = seat
     return seat
 
 
@@ -200,11 +201,11 @@ def give_back(seat: Seat) -> None:
     """It holds nothing now; a task keeps its only one where there are enough."""
     pool, task = seat.pool, seat.task
     if task is not None:
-        first = task.seats.get(seat.domain) is seat
+        first = task.seats.get(pool.key) is seat
         if first and pool.count <= KEPT and seat.live and not pool.starving:
             return
         if first:
-            del task.seats[seat.domain]
+            del task.seats[pool.key]
     pool.put(seat)
 
 
