@@ -83,7 +83,7 @@ def test_tasks_exclude_each_other(kind: str, policy: str) -> None:
 
 
 def laps(lock: pylocks.TicketLock, path: str, times: int) -> int:
-    """So many steps of the count that the file holds, each under the lock, by a task that gives way inside."""
+    """So many steps of the count in the file, each under the lock, by a task that gives way inside."""
 
     async def work() -> None:
         for _ in range(times):
@@ -411,7 +411,7 @@ def test_a_lock_belongs_to_its_task(kind: str) -> None:
             assert (owner.pid, owner.tid) == (os.getpid(), threading.get_native_id())
             with pytest.raises(pylocks.NotOwnerError):
                 lock.release()  # the thread is somebody else than its tasks
-            with pytest.raises(pylocks.AlreadyOwnerError, match="'holder'.*not recursive"):
+            with pytest.raises(pylocks.AlreadyOwnerError, match=r"'holder'.*not recursive"):
                 await lock.aio.acquire()
             assert lock.aio.held()
 

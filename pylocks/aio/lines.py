@@ -1,8 +1,8 @@
 """The tasks of this process that wait for a lock, in the order of their tickets: its line.
 
-Each has a ticket of its own, so who comes next, of all processes, is settled when it queues.  Only the first of
-a line can be next among those here, so only for it does anybody look; the others need neither a futex nor a
-watchdog.  [settle] holds after every change of a line:
+Each has a ticket of its own, so who comes next, of all processes, is settled when it queues.  Only the first
+of a line can be next among those here, so only for it does anybody look; the others need neither a futex
+nor a watchdog.  After every change of a line (settle):
 
   the first has entered, if its turn had come; else
     it is armed: published as a sleeper, slow raised, fenced, head looked at; and a lookout sleeps on its
@@ -11,14 +11,18 @@ watchdog.  [settle] holds after every change of a line:
     release can bring the turn, and that settles the line; nothing need be published, and no system
     call made, where tasks of one process hand the lock to each other.
 
+The last of these is decided with the mutex held, and the holder leaves without: it is struck off `holders`,
+then releases, then looks whether there is a line.  Whoever joins a line enters it into `lines`, then
+looks at `holders`.  So the joiner finds no holder, and arms; or the holder finds the line, and settles it.
+
 Whose watchdog time has come, armed or not, is looked after by the lookout, as a sleeping thread would.
 
-Who enters.  Whoever finds that the turn has come: the lookout, the task that releases, or the one that leaves.
-It enters on behalf of the task, at once, and tells its loop.  If the task was cancelled meanwhile it
-finds that it has entered, and releases.
+Who enters.  Whoever finds that the turn has come: the lookout, the task that releases, or the one that
+leaves.  It enters on behalf of the task, at once, and tells its loop.  If the task was cancelled
+meanwhile it finds that it has entered, and releases.
 
-All of it under one mutex, seats.guard: of a line, and of seats that wait.  A seat that does not wait belongs to
-its loop's thread alone, so an uncontended acquisition and release do without.
+All of it under one mutex, seats.guard: of a line, and of seats that wait.  A seat that does not wait
+belongs to its loop's thread alone, so an uncontended acquisition and release do without.
 """
 
 from __future__ import annotations
