@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import sys
 import threading
 import warnings
@@ -478,3 +479,20 @@ def test_the_face_says_what_it_is() -> None:
     lock = pylocks.TicketLock()
     assert isinstance(lock.aio, aio.Aio) and isinstance(lock.aio.within(1), aio.AioWithin)
     assert not lock.aio.owner_died
+
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "asyncio.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="this reads the source tree")
+def test_the_examples_of_the_documentation(tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert len(examples) >= 4
+    said = ""
+    for number, example in enumerate(examples):
+        path = tmp_path / f"example{number}.py"
+        path.write_text(example)
+        said += python(path).check()
+    assert [line.split(" ")[0] for line in said.splitlines()] == [
+        "inside", "<pylocks.TicketLock", "not", "100", "a", "put", "as",
+    ]  # fmt: skip

@@ -25,6 +25,7 @@ typedef struct {
     LockObject *waits; /* the lock for which `w` waits, or NULL */
     struct plk_wait w;
     struct plk_vigil vigil;
+    char kept; /* pylocks.aio's: its task keeps it */
 } SeatObject;
 
 /* While it has its slot it keeps the segment. */
@@ -69,17 +70,18 @@ static PyObject *entered(const LockObject *lock)
     return PyLong_FromLong(plk_entered(&lock->lock) == PLK_OWNER_DIED ? -2 : -1);
 }
 
+/* It may neither be of a domain that is gone, nor wait for another lock. */
+static int is_usable(const SeatObject *self) { return self->waits == NULL && is_live(self); }
+
 static PyObject *seat_take(SeatObject *self, PyObject *arg)
 {
-    LockObject *lock = lock_of(self, arg);
+    LockObject *lock;
 
     PLK_SITE_FRAME();
-    if (lock == NULL)
+    if (!is_usable(self))
+        return PyLong_FromLong(-3);
+    if ((lock = lock_of(self, arg)) == NULL)
         return NULL;
-    if (self->waits != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "this seat waits for a lock already");
-        return NULL;
-    }
     if (plk_take_seated(&lock->lock, self->seat, &self->w) == 0)
         return entered(lock);
     self->waits = (LockObject *)Py_NewRef(arg);
@@ -293,6 +295,12 @@ static PyObject *seat_get_live(SeatObject *self, void *unused)
     return PyBool_FromLong(is_live(self));
 }
 
+static PyObject *seat_get_usable(SeatObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(is_usable(self));
+}
+
 /* Seat(lock): one of this thread, in the lock's domain */
 static PyObject *seat_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -356,7 +364,8 @@ static void seat_dealloc(SeatObject *self)
 static PyMethodDef seat_methods[] = {
     {"take", METHOD(seat_take), METH_O,
      "take($self, lock, /)\n--\n\n"
-     "-1: the lock is entered; -2: and a holder died inside; else the ticket that now waits."},
+     "-1: the lock is entered; -2: and a holder died inside; -3: the seat is not usable; else the\n"
+     "ticket that now waits."},
     {"take_free", METHOD(seat_take_free), METH_O,
      "take_free($self, lock, /)\n--\n\nThe same if the lock is free; else 0, and nothing waits."},
     {"step", METHOD(seat_step), METH_NOARGS, "step($self, /)\n--\n\nTrue if the turn has come: the lock is entered."},
@@ -386,12 +395,14 @@ static PyMethodDef seat_methods[] = {
 static PyGetSetDef seat_getset[] = {
     {"held", (getter)seat_get_held, NULL, "Locks held or waited for.", NULL},
     {"waits", (getter)seat_get_waits, NULL, "Whether it waits for one.", NULL},
+    {"usable", (getter)seat_get_usable, NULL, "It is live, and waits for nothing.", NULL},
     {"live", (getter)seat_get_live, NULL, "False if its thread or its domain is gone, or in a forked child.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef seat_members[] = {
     {"task", T_OBJECT, offsetof(SeatObject, task), 0, "Whose it is; None: nobody's."},
     {"pool", T_OBJECT, offsetof(SeatObject, pool), 0, "Where it belongs then."},
+    {"kept", T_BOOL, offsetof(SeatObject, kept), 0, "Its task keeps it when it holds nothing, too."},
     {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot seat_slots[] = {{Py_tp_doc, "A further vCPU of this thread, and its place in a queue."},

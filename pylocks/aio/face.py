@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import current_task
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,19 +10,27 @@ from typing import TYPE_CHECKING, Any
 from pylocks import errors
 from pylocks._lock import Seat
 from pylocks.aio import lines, seats
+from pylocks.aio.lines import holders
+from pylocks.aio.seats import tasks
 
 if TYPE_CHECKING:
     from pylocks.locks import TicketLock
 
 __all__ = ["Aio", "AioWithin"]
 
+ENTERED, UNUSABLE = -1, -3
+"""Of Seat.take."""
+
 
 def _current() -> seats.Task | None:
     try:
-        task = asyncio.current_task()
+        task = current_task()
     except RuntimeError:  # there is no loop here
         return None
-    return None if task is None else seats.task_of(task)
+    if task is None:
+        return None
+    known = tasks.get(id(task))
+    return known if known is not None and known.ref() is task else seats.begin(task)
 
 
 class Aio:
@@ -73,7 +81,7 @@ class Aio:
 
     def mark_consistent(self) -> None:
         """As TicketLock.mark_consistent, by the task that holds the lock; NotOwnerError."""
-        seat, task = lines.holders.get(self._key), _current()
+        seat, task = holders.get(self._key), _current()
         if seat is None or task is None or seat.task is not task:
             raise lines.refuse(self._lock, self._key, task)
         seat.mark_consistent(self._lock)
@@ -85,11 +93,18 @@ class Aio:
 
     def held(self) -> bool:
         """This task holds it now."""
-        seat, task = lines.holders.get(self._key), _current()
+        seat, task = holders.get(self._key), _current()
         return seat is not None and seat.task is task
 
     async def __aenter__(self) -> bool:
-        return await self._acquire(_current(), level=4)
+        task, key, ticket = _current(), self._key, UNUSABLE
+        seat = None if task is None or key in holders else task.seats.get(id(key[0]))
+        if seat is not None:
+            ticket = seat.take(self._lock)
+            if ticket == ENTERED:
+                holders[key] = seat
+                return True
+        return await self._acquire(task, None, False, 4, seat, ticket)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -98,37 +113,33 @@ class Aio:
 
     def _exit(self, kind: type[BaseException] | None) -> None:
         # A coroutine that is thrown away, because its loop is closed, is closed by whoever collects it.
-        self._release(_current(), anybody=kind is GeneratorExit)
+        self._release(None if kind is GeneratorExit else _current(), kind is GeneratorExit)
 
     def _release(self, task: seats.Task | None, anybody: bool = False) -> None:
-        seat = lines.holders.get(self._key)
+        seat = holders.get(self._key)
         if seat is None or (seat.task is not task and not anybody):
             raise lines.refuse(self._lock, self._key, task)
         lines.release(self._key, self._lock, seat)
 
     async def _acquire(
-        self, task: seats.Task | None, timeout: float | None = None, ignore: bool = False, level: int = 3
+        self,
+        task: seats.Task | None,
+        timeout: float | None,
+        ignore: bool = False,
+        level: int = 3,
+        seat: Seat | None = None,
+        ticket: int = UNUSABLE,
     ) -> bool:
-        """ignore: a death inside.  level: frames from errors.owner_died to the user's."""
+        """ignore: a death inside.  level: frames from errors.owner_died to the user's.  seat, ticket: of a take."""
         lock, key = self._lock, self._key
-        if task is None:
-            task = _current()
-            if task is None:
-                raise RuntimeError("lock.aio is for the tasks of an event loop, and this is none")
-        holder = lines.holders.get(key)
-        if holder is not None and holder.task is task:
-            raise self._again(task)
-        seat = task.seats.get(id(key[0]))
-        if seat is None or seat.waits or not seat.live:
-            if seat is not None and lines.waits(key, task):
-                raise self._again(task)
-            claimed = await seats.claim(task, lock, timeout)
-            if claimed is None:
+        if ticket == UNUSABLE:
+            seat = await self._seat(task, timeout)
+            if seat is None:
                 return False
-            seat = claimed
-        ticket = seat.take(lock) if timeout != 0 else seat.take_free(lock)
+            ticket = seat.take(lock) if timeout != 0 else seat.take_free(lock)
+        assert seat is not None
         if ticket < 0:
-            lines.holders[key] = seat
+            holders[key] = seat
         elif timeout == 0:
             seats.give_back(seat)
             return False
@@ -141,6 +152,23 @@ class Aio:
                 lines.release(key, lock, seat)
                 raise
         return True
+
+    async def _seat(self, task: seats.Task | None, timeout: float | None) -> Seat | None:
+        """To take the lock with; None: there was none for so long."""
+        lock, key = self._lock, self._key
+        if task is None:
+            task = _current()
+            if task is None:
+                raise RuntimeError("lock.aio is for the tasks of an event loop, and this is none")
+        holder = holders.get(key)
+        if holder is not None and holder.task is task:
+            raise self._again(task)
+        seat = task.seats.get(id(key[0]))
+        if seat is not None and seat.usable:
+            return seat
+        if seat is not None and lines.waits(key, task):
+            raise self._again(task)
+        return await seats.claim(task, lock, timeout)
 
     def _again(self, task: seats.Task) -> errors.AlreadyOwnerError:
         lock = self._lock

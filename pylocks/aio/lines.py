@@ -218,7 +218,7 @@ def leave(key: Key, lock: TicketLock, seat: Seat, died: bool = False) -> None:
     """Give the lock to the next, of whatever process."""
     del holders[key]
     seat.release(lock, died)
-    if seat.held == 0:
+    if not seat.kept:
         seats.give_back(seat)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from pylocks._lock import Lock, Seat
 from pylocks.domain import Domain
 
-__all__ = ["Pool", "Task", "claim", "give_back", "task_of"]
+__all__ = ["Pool", "Task", "begin", "claim", "give_back"]
 
 LIMIT = 1024
 """Seats of a thread in a domain, at most; and no more than a quarter of its slots."""
@@ -62,13 +62,8 @@ def on_end(action: Callable[[Task], None]) -> None:
     _ended = action
 
 
-def task_of(task: asyncio.Task[Any]) -> Task:
-    """What is kept of the task; begins with this, if nothing is."""
-    known = tasks.get(id(task))
-    return known if known is not None and known.ref() is task else _begin(task)
-
-
-def _begin(task: asyncio.Task[Any]) -> Task:
+def begin(task: asyncio.Task[Any]) -> Task:
+    """Keep something of the task from now on, until it ends."""
     key = id(task)
 
     def gone(ref: weakref.ref[Any]) -> None:
@@ -190,22 +185,21 @@ async def claim(task: Task, lock: Lock, timeout: float | None) -> Seat | None:
             pool.feed()  # it may have been fed
             raise
         again = True
-    seat.task = task
+    seat.task, seat.kept = task, False
     known = task.seats.get(pool.key)
     if known is None or not known.live:
         task.seats[pool.key] = seat
+        seat.kept = pool.count <= KEPT and not pool.starving
     return seat
 
 
 def give_back(seat: Seat) -> None:
-    """It holds nothing now; a task keeps its only one where there are enough."""
+    """It holds nothing now; a task keeps its first where there are enough."""
+    if seat.kept or seat.held:
+        return
     pool, task = seat.pool, seat.task
-    if task is not None:
-        first = task.seats.get(pool.key) is seat
-        if first and pool.count <= KEPT and seat.live and not pool.starving:
-            return
-        if first:
-            del task.seats[pool.key]
+    if task.seats.get(pool.key) is seat:
+        del task.seats[pool.key]
     pool.put(seat)
 
 
