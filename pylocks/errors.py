@@ -168,13 +168,15 @@ warnings.simplefilter("always", OwnerDiedWarning, append=True)
 warnings.simplefilter("always", LockOrderWarning, append=True)  # once a pair as it is
 
 
-def owner_died(domain: Domain, index: int, refuse: bool) -> None:
+def owner_died(domain: Domain, index: int, refuse: bool, stacklevel: int = 2) -> None:
     """Tell who has just acquired the lock that a thread died inside; OwnerDiedError if refused."""
     where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
     text = f"a thread died while it held {where}: what it protects may be half-done"
     if refuse:
         raise OwnerDiedError(f"{text}. Enter with `with lock.repair():` and put it in order.")
-    warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
+    warnings.warn(
+        f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=stacklevel
+    )
 
 
 def callers_level() -> int:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from pylocks import errors
 from pylocks._core import lib
@@ -16,12 +16,16 @@ from pylocks.attach import Request
 from pylocks.domain import POLICIES, Domain, Token, from_token, make
 from pylocks.views import Owner
 
+if TYPE_CHECKING:
+    from pylocks.aio import Aio
+
 __all__ = ["LockArray", "TicketLock", "TicketRLock"]
 
 ON_OWNER_DEATH = ("warn", "raise")
 # Sparse, so room costs nothing; one that was ever shared keeps its cell until the domain goes.
 DEFAULT_LOCKS = 1 << 20
 
+_aio: list[type[Aio]] = []  # not before it is asked for: it takes asyncio
 _default: Domain | None = None
 _default_lock = threading.RLock()  # a signal handler may come this way, too
 
@@ -144,6 +148,15 @@ class TicketLock(Lock):
         after which TimeoutError is raised; None, for ever.
         """
         return Within(self, timeout, True)
+
+    @property
+    def aio(self) -> Aio:
+        """The same lock for the tasks of event loops: `async with lock.aio:`."""
+        if not _aio:
+            from pylocks import aio
+
+            _aio.append(aio.Aio)
+        return _aio[0](self)
 
     @property
     def policy(self) -> str:

@@ -131,7 +131,7 @@ def test_headers_are_guarded_and_files_are_introduced(path: Path) -> None:
 
 
 SYSTEM_CALLS = {
-    "hv/futex.c": {"SYS_futex"},
+    "hv/futex.c": {"SYS_futex", "SYS_futex_waitv"},
     "hv/barrier.c": {"SYS_membarrier"},
     "patch/patch.c": {"SYS_membarrier"},  # tells other cores to refetch patched text
     "hv/identity.c": {"SYS_gettid", "SYS_tgkill"},
@@ -303,11 +303,11 @@ ORDER = (
     "__init__",
 )
 ON_TOP = (
-    "observe", "stress", "bench", "lab", "deadlocks", "perfetto", "trace", "metrics", "serve", "cli",
+    "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics", "serve", "cli",
     "__main__",
 )  # fmt: skip
 # What makes things that are built on domains; imported when it is called.
-LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks"), ("errors", "sync")}
+LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks"), ("errors", "sync"), ("locks", "aio")}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

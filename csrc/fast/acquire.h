@@ -37,7 +37,7 @@ enum plk_death {
 };
 
 extern PyType_Spec plk_lock_spec PLK_HIDDEN, plk_array_spec PLK_HIDDEN, plk_within_spec PLK_HIDDEN;
-extern PyType_Spec plk_ordered_spec PLK_HIDDEN, plk_recursive_spec PLK_HIDDEN;
+extern PyType_Spec plk_ordered_spec PLK_HIDDEN, plk_recursive_spec PLK_HIDDEN, plk_seat_spec PLK_HIDDEN;
 
 /* Raise the exception that pylocks.errors makes of a refusal of the core. */
 void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock) PLK_HIDDEN;

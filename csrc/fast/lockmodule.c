@@ -40,7 +40,8 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, PyObject *base)
 
 static int module_exec(PyObject *module)
 {
-    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec, &plk_sync_within_spec, &plk_side_spec};
+    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec, &plk_sync_within_spec, &plk_side_spec,
+                             &plk_seat_spec};
     PyType_Spec *synced[] = {&plk_semaphore_spec, &plk_mutex_spec,     &plk_event_spec,
                              &plk_condition_spec, &plk_barrier_spec, &plk_rwlock_spec};
     struct plk_types *types = PyModule_GetState(module);

@@ -18,6 +18,19 @@ enum plk_sleep {
  * absolute CLOCK_MONOTONIC time, ns. */
 enum plk_sleep plk_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, uint64_t until);
 
+#define PLK_FUTEX_MANY 128u /* words that one sleep can be for (FUTEX_WAITV_MAX) */
+
+/* The same on several words, given by their addresses, whatever the bits of a wake.  A word that is
+ * no longer there counts as woken. */
+enum plk_sleep plk_futex_wait_any(const uint64_t *words, const uint32_t *values, uint32_t count,
+                                  uint64_t until);
+
+/* 1: this kernel can do that (Linux 5.16). */
+int plk_futex_waits_any(void);
+
+/* Change the word and wake all sleepers on it. */
+void plk_futex_poke(uint32_t *word);
+
 /* Wake all sleepers on the word that share a bit; how many there were. */
 int plk_futex_wake(uint32_t *word, uint32_t bits);
 

@@ -42,6 +42,11 @@
  * 1 would be wrong: K could do all of it in between.)
  * Another ticket's kick on the channel overwrites the word: then t is kicked twice.
  *
+ * A vigil is such a sleep of which another thread sleeps the middle (5), on several words at a
+ * time (futex_waitv): the rest is the same, in the same order.  Such a sleeper matches any bit, and is
+ * woken by its channel's other kicks, too; nobody misses a wake for that, because a kick wakes
+ * all sleepers that match.
+ *
  * Nothing hangs on a kick all the same: a sleep is bounded by the watchdog, and
  * whoever looks after the queue kicks without asking who has been kicked.  The mark
  * of a K that dies before its wake is taken down by recovery (`kicking` in its slot).
@@ -143,6 +148,31 @@ static int plk_park_over(const struct plk_wait *w)
     return w->stage != PLK_STAGE_STANDBY || w->gate == NULL || plk_queue_called(w);
 }
 
+/* Steps 1 to 3. */
+static struct plk_channel *plk_publish(struct plk_segment *s, struct plk_wait *w, uint32_t *seq, uint32_t *bit)
+{
+    struct plk_channel *channel = plk_channel_of(s, w->lock->id, w->ticket, bit);
+
+    plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
+    *seq = PLK_LOAD_ACQUIRE(&channel->seq);                        /* 1 */
+    if (PLK_LOAD(&channel->kicked) == PLK_KICKED(w->lock->id, w->ticket))
+        PLK_STORE(&channel->kicked, 0);                            /* 1a */
+    PLK_STORE_RELEASE(&w->seat->vcpu->channel, (uint32_t)(channel - plk_channels(s)) + 1); /* [D4] */
+    __atomic_fetch_add(&channel->parked, PLK_PARK_ENTER, __ATOMIC_SEQ_CST); /* 2 */
+    PLK_STORE(&channel->cpu, (uint32_t)sched_getcpu() + 1);
+    plk_slow_raise(s, PLK_QUEUES(w) ? w->gate->cell : w->lock->cell); /* 3 */
+    /* [K1] its fence pairs with unlock_barrier in plk_unlock, with the fence of
+     * plk_serve_next, and with the new head of plk_pass_on */
+    return channel;
+}
+
+/* Step 6. */
+static void plk_unpublish(struct plk_wait *w, struct plk_channel *channel)
+{
+    __atomic_fetch_sub(&channel->parked, PLK_PARK_LEAVE, __ATOMIC_SEQ_CST); /* 6 */
+    PLK_STORE_RELEASE(&w->seat->vcpu->channel, 0); /* [D4] */
+}
+
 long plk_park(struct plk_wait *w)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
@@ -154,18 +184,7 @@ long plk_park(struct plk_wait *w)
     enum plk_sleep how;
 
     PLK_SITE_FRAME();
-    plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
-    channel = plk_channel_of(s, w->lock->id, w->ticket, &bit);
-
-    seq = PLK_LOAD_ACQUIRE(&channel->seq);                         /* 1 */
-    if (PLK_LOAD(&channel->kicked) == mine)
-        PLK_STORE(&channel->kicked, 0);                            /* 1a */
-    PLK_STORE_RELEASE(&me->channel, (uint32_t)(channel - plk_channels(s)) + 1); /* [D4] */
-    __atomic_fetch_add(&channel->parked, PLK_PARK_ENTER, __ATOMIC_SEQ_CST); /* 2 */
-    PLK_STORE(&channel->cpu, (uint32_t)sched_getcpu() + 1);
-    plk_slow_raise(s, queues ? w->gate->cell : w->lock->cell);     /* 3 */
-    /* [K1] its fence pairs with unlock_barrier in plk_unlock, with the fence of
-     * plk_serve_next, and with the new head of plk_pass_on */
+    channel = plk_publish(s, w, &seq, &bit);
     how = PLK_SLEEP_WOKEN;
     if (!plk_park_over(w)) {                                       /* 4 */
         if (queues)
@@ -188,8 +207,7 @@ long plk_park(struct plk_wait *w)
                 PLK_EVENT(me, watchdogs);
         }
     }
-    __atomic_fetch_sub(&channel->parked, PLK_PARK_LEAVE, __ATOMIC_SEQ_CST); /* 6 */
-    PLK_STORE_RELEASE(&me->channel, 0); /* [D4] */
+    plk_unpublish(w, channel);                                     /* 6 */
 
     if (how == PLK_SLEEP_UNSUPPORTED)
         sched_yield();
@@ -198,6 +216,43 @@ long plk_park(struct plk_wait *w)
     /* However the sleep ended: signals that come often must not starve this. */
     plk_watch_by_clock(w);
     return how == PLK_SLEEP_INTERRUPTED ? PLK_HINT_INTERRUPTED : PLK_HINT_NONE;
+}
+
+int plk_vigil_begin(struct plk_wait *w, struct plk_vigil *v)
+{
+    struct plk_segment *s = plk_segment_of(w->lock->domain);
+    uint32_t bit;
+    struct plk_channel *channel = plk_publish(s, w, &v->seq, &bit);
+
+    PLK_SITE_FRAME();
+    v->armed = PLK_FOREVER;
+    if (plk_park_over(w)) {                                        /* 4 */
+        plk_unpublish(w, channel);
+        v->word = NULL;
+        return 0;
+    }
+    v->word = &channel->seq;
+    if (PLK_QUEUES(w))
+        v->armed = plk_queue_arm(w);
+    v->until = w->watch < v->armed ? w->watch : v->armed;
+    PLK_EVENT_AT(&s->face, w->seat->vcpu, parks, w->lock->id, w->ticket);
+    return 1;
+}
+
+void plk_vigil_end(struct plk_wait *w, struct plk_vigil *v)
+{
+    if (v->word == NULL)
+        return;
+    plk_unpublish(w, (struct plk_channel *)(void *)((char *)v->word - offsetof(struct plk_channel, seq)));
+    v->word = NULL;
+    if (v->armed != PLK_FOREVER)
+        plk_queue_disarm(w, v->armed);
+}
+
+void plk_vigil_look(struct plk_wait *w)
+{
+    plk_watch_by_clock(w);
+    plk_watch_set(w, w->watch == 0 ? plk_now() : 0);
 }
 
 int plk_kick(struct plk_segment *s, struct plk_vcpu *me, uint64_t id, uint64_t ticket, enum plk_kick how)

@@ -32,6 +32,17 @@ void plk_watch_by_clock(struct plk_wait *w);
  * w's deadline or pause, or a signal.  Returns a plk_hint. */
 long plk_park(struct plk_wait *w);
 
+/* w's sleep, without the sleep itself: 1, and somebody is to sleep while *v->word == v->seq, until
+ * v->until at most; 0: w need not sleep now. */
+int plk_vigil_begin(struct plk_wait *w, struct plk_vigil *v);
+
+/* Awake; also if the vigil has ended already. */
+void plk_vigil_end(struct plk_wait *w, struct plk_vigil *v);
+
+/* What every sleeper does when its watchdog time has come, between two vigils or without one.
+ * w->watch is the next such time then. */
+void plk_vigil_look(struct plk_wait *w);
+
 /* The event channel of a ticket, and its bit there. */
 struct plk_channel *plk_channel_of(const struct plk_segment *s, uint64_t id, uint64_t ticket, uint32_t *bit);
 

@@ -30,6 +30,7 @@
 
 #include "hv/barrier.h"
 #include "hv/guard.h"
+#include "hv/fibre.h"
 #include "hv/identity.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
@@ -37,15 +38,8 @@
 #include "hv/slot.h"
 #include "recover/life.h"
 
-struct plk_table {
-    struct plk_table *next, **prev;
-    unsigned rounds; /* destructor calls so far */
-    int late;        /* another destructor takes locks: it may yet follow, so the table stays */
-    struct plk_seat seats[PLK_MAX_DOMAINS + 1]; /* the last stays empty */
-};
-
-/* Protects the list of tables and the array of segments, in this process. */
-static pthread_mutex_t plk_local = PTHREAD_MUTEX_INITIALIZER;
+/* Protects the list of tables, what hangs on it, and the array of segments, in this process. */
+pthread_mutex_t plk_local = PTHREAD_MUTEX_INITIALIZER;
 static struct plk_table *plk_tables;
 static struct plk_segment *plk_segments[PLK_MAX_DOMAINS];
 static pthread_key_t plk_key;
@@ -63,7 +57,7 @@ struct plk_stray {
 static struct plk_stray *plk_strays;
 
 /* Forgotten first, then freed: a child that is forked in between must not free it again. */
-static void plk_seat_clear(struct plk_seat *seat)
+void plk_seat_clear(struct plk_seat *seat)
 {
     struct plk_seat old = *seat;
 
@@ -107,8 +101,7 @@ static void plk_strays_drop(void)
     } while (stray != NULL);
 }
 
-/* Runs in the thread that owns the seat. */
-static void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
+void plk_seat_leave(struct plk_seat *seat, struct plk_segment *s)
 {
     struct plk_vcpu *v = seat->vcpu;
 
@@ -135,6 +128,7 @@ static void plk_thread_exit(void *arg)
         plk_seat_leave(&table->seats[i], plk_segment_by_id(i));
         table->late |= table->rounds != 0;
     }
+    plk_fibres_leave(table, 1);
     if (++table->rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
         pthread_setspecific(plk_key, table);
         return;
@@ -175,6 +169,7 @@ static void plk_fork_child(void)
                 plk_segments[i]->references--;
             plk_seat_clear(&table->seats[i]);
         }
+        plk_fibres_forget(table);
         if (table != mine)
             free(table);
     }
@@ -246,6 +241,12 @@ static void plk_seats_sweep(struct plk_seat *seats)
         if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed) && !plk_vcpu_busy(seats[i].vcpu))
             plk_seat_leave(&seats[i], plk_segments[i]);
     }
+    plk_fibres_leave(plk_table_here(), 0);
+}
+
+struct plk_table *plk_table_here(void)
+{
+    return plk_once_error == 0 ? pthread_getspecific(plk_key) : NULL;
 }
 
 int plk_segment_publish(struct plk_segment *s)
@@ -323,19 +324,25 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 {
     struct plk_segment *s = plk_segment_of(domain);
     struct plk_seat *seats = plk_thread_seats();
+
+    if (seats == NULL)
+        return -ENOMEM;
+    *seat = &seats[s->id];
+    if ((*seat)->vcpu != NULL && !PLK_LOAD(&s->closed))
+        return 0; /* through another module */
+    return plk_seat_take(s, *seat);
+}
+
+int plk_seat_take(struct plk_segment *s, struct plk_seat *seat)
+{
     struct plk_identity who;
     struct plk_vcpu *v = NULL;
     uint32_t index = 0;
     int rc;
 
     PLK_SITE_FRAME();
-    if (seats == NULL)
-        return -ENOMEM;
-    *seat = &seats[s->id];
-    if ((*seat)->vcpu != NULL && !PLK_LOAD(&s->closed))
-        return 0; /* through another module */
     plk_strays_drop();
-    plk_seats_sweep(seats);
+    plk_seats_sweep(plk_thread_seats());
     /* A reference first, so that a concurrent close can't unmap under us. */
     pthread_mutex_lock(&plk_local);
     rc = s->closed ? -ESHUTDOWN : 0;
@@ -358,13 +365,13 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
         return rc;
     }
     pthread_mutex_lock(&plk_local);
-    **seat = (struct plk_seat){.vcpu = v, .tag = (uint64_t)index + 1};
+    *seat = (struct plk_seat){.vcpu = v, .tag = (uint64_t)index + 1};
     rc = s->closed ? -ESHUTDOWN : 0; /* closed while we were at it */
     pthread_mutex_unlock(&plk_local);
     if (rc != 0)
-        plk_seat_leave(*seat, s);
+        plk_seat_leave(seat, s);
     else {
-        PLK_EVENT_AT(domain, v, joined, who.tid, who.pid);
+        PLK_EVENT_AT(&s->face, v, joined, who.tid, who.pid);
         plk_service_greet(s, v, index);
     }
     return rc;
@@ -372,7 +379,7 @@ int plk_enroll(struct plk_domain *domain, struct plk_seat **seat)
 
 struct plk_seat *plk_seat_even_closed(struct plk_domain *domain)
 {
-    struct plk_table *table = plk_once_error == 0 ? pthread_getspecific(plk_key) : NULL;
+    struct plk_table *table = plk_table_here();
     struct plk_seat *seat = table != NULL ? &table->seats[plk_segment_of(domain)->id] : NULL;
 
     return seat != NULL && seat->vcpu != NULL ? seat : NULL;
@@ -390,7 +397,9 @@ int plk_retire_all(struct plk_domain *domain)
     for (table = plk_tables; table != NULL; table = table->next) {
         struct plk_vcpu *v = table->seats[id].vcpu;
 
-        if (v != NULL && (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 || table->seats[id].nodes != 0))
+        if ((v != NULL && (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 ||
+                           table->seats[id].nodes != 0)) ||
+            plk_fibres_busy(table, id))
             rc = -EBUSY;
     }
     if (rc == 0) {
@@ -402,6 +411,8 @@ int plk_retire_all(struct plk_domain *domain)
      * and hold their references until then. */
     if (rc == 0 && mine != NULL && mine[id].vcpu != NULL)
         plk_seat_leave(&mine[id], s);
+    if (rc == 0)
+        plk_fibres_leave(plk_table_here(), 0);
     plk_strays_drop();
     return rc;
 }

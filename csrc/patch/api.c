@@ -3,6 +3,7 @@
 #include "hv/bounded.h"
 #include "hv/deadlock.h"
 #include "hv/directory.h"
+#include "hv/fibre.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
 #include "hv/park.h"
@@ -39,6 +40,11 @@ static const struct plk_api plk_the_api = {
     .queue_standby = plk_park,
     .queue_pass = plk_queue_pass,
     .sync = &plk_the_sync_api,
+    .fibre_enroll = plk_fibre_enroll,
+    .fibre_drop = plk_fibre_drop,
+    .vigil_begin = plk_vigil_begin,
+    .vigil_end = plk_vigil_end,
+    .vigil_look = plk_vigil_look,
 };
 
 /* Registers the core itself when first asked, so that it is always the first

@@ -153,15 +153,19 @@ PLK_INLINE int plk_entered(const struct plk_lock *lock)
     return PLK_UNLIKELY((PLK_LOAD(&lock->cell->flags) & PLK_CELL_OWNER_DIED) != 0) ? PLK_OWNER_DIED : 0;
 }
 
-/* What the lock protects is in order again.  0; -EPERM: this thread does not hold it. */
-PLK_COLD static int plk_mark_consistent(struct plk_lock *lock)
+/* What the lock protects is in order again.  0; -EPERM: this seat, if any, does not hold it. */
+PLK_COLD static int plk_mark_seated(struct plk_lock *lock, const struct plk_seat *seat)
 {
-    struct plk_seat *seat = plk_seat_of(lock->domain);
-
     if (seat == NULL || PLK_LOAD(&lock->cell->owner) != PLK_OWNER(PLK_LOAD(&lock->cell->head), seat->tag))
         return -EPERM;
     __atomic_fetch_and(&lock->cell->flags, ~(uint32_t)PLK_CELL_OWNER_DIED, __ATOMIC_SEQ_CST);
     return 0;
+}
+
+/* The same; -EPERM: this thread does not hold it. */
+PLK_COLD static int plk_mark_consistent(struct plk_lock *lock)
+{
+    return plk_mark_seated(lock, plk_seat_of(lock->domain));
 }
 
 /* Back to the ticket that this vCPU abandoned on the lock, if it still stands. */
@@ -340,16 +344,12 @@ PLK_COLD static struct plk_seat *plk_seat_left(struct plk_domain *domain)
     return api != NULL ? api->seat_left(domain) : NULL;
 }
 
-/* 0, or -EPERM: this thread does not hold the lock. */
-PLK_INLINE int plk_unlock(struct plk_lock *lock)
+/* plk_unlock for a given seat. */
+PLK_INLINE int plk_unlock_seated(struct plk_lock *lock, struct plk_cell *cell, struct plk_seat *seat)
 {
-    struct plk_seat *seat = plk_seat_of(lock->domain);
-    struct plk_cell *cell = lock->cell;
     struct plk_vcpu *me;
     uint64_t t;
 
-    if (PLK_UNLIKELY(seat == NULL) && (seat = plk_seat_left(lock->domain)) == NULL)
-        return -EPERM;
     me = seat->vcpu;
     t = PLK_LOAD(&cell->head);
     if (PLK_UNLIKELY(PLK_LOAD(&cell->owner) != PLK_OWNER(t, seat->tag)))
@@ -363,6 +363,17 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
         plk_unlock_slow(lock, seat, t + 1);
     PLK_RECORD(PLK_STORE_RELEASE(&me->held, PLK_LOAD(&me->held) - 1));
     return 0;
+}
+
+/* 0, or -EPERM: this thread does not hold the lock. */
+PLK_INLINE int plk_unlock(struct plk_lock *lock)
+{
+    struct plk_seat *seat = plk_seat_of(lock->domain);
+    struct plk_cell *cell = lock->cell;
+
+    if (PLK_UNLIKELY(seat == NULL) && (seat = plk_seat_left(lock->domain)) == NULL)
+        return -EPERM;
+    return plk_unlock_seated(lock, cell, seat);
 }
 
 #include "wait.h"

@@ -104,6 +104,13 @@ struct plk_seat {
     uint64_t spare[2];
 };
 
+/* A sleep that another thread sleeps (api->vigil_begin). */
+struct plk_vigil {
+    uint32_t *word; /* NULL: none is under way */
+    uint32_t seq;
+    uint64_t until, armed;
+};
+
 struct plk_api;
 
 struct plk_module {
@@ -168,6 +175,15 @@ struct plk_api {
     void (*queue_pass)(struct plk_wait *w, int wake);
     /* Semaphores, events and their like (sync.h). */
     const struct plk_sync_api *sync;
+
+    /* For a thread that does several things in turns, as an event loop does, each of which
+     * excludes the others: a further seat of this thread (hv/fibre.c).  As enroll. */
+    int (*fibre_enroll)(struct plk_domain *domain, struct plk_seat **seat);
+    void (*fibre_drop)(struct plk_seat *seat);
+    /* And for a place in a queue without a thread that waits there: one sleep (hv/park.c). */
+    int (*vigil_begin)(struct plk_wait *w, struct plk_vigil *v);
+    void (*vigil_end)(struct plk_wait *w, struct plk_vigil *v);
+    void (*vigil_look)(struct plk_wait *w);
 };
 
 #endif
