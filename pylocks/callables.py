@@ -32,15 +32,18 @@ What is returned:
     -ENOSPC, -ENOMEM no memory left for the segment, or for this thread (DomainFullError, MemoryError)
     -ENOTRECOVERABLE the domain's mutex was overwritten (CorruptDomainError)
 
-A lock belongs to the thread that acquired it, by whatever means: what one of these took, lock.release() can give back,
-and the other way round. on_owner_death and check_order are of Python's own methods: here a death is always the 1.
+A lock belongs to the thread that acquired it, by whatever means: what one of these took, lock.release() can
+give back, and the other way round. on_owner_death and check_order are of Python's own methods: here a death
+is always the 1.
 
-Signals do not end a wait: Python's handlers run when the code returns to Python. acquire_for in a loop lets it.
+Signals do not end a wait: Python's handlers run when the code returns to Python, which acquire_for in a loop
+lets it do.
 
-Who calls acquire or acquire_for with the GIL (numba without nogil=True, ctypes.PyDLL) gives it up while it waits,
-as the holder may be a thread of the same process that needs it.
+Who calls acquire or acquire_for with the GIL (numba without nogil=True, ctypes.PyDLL) gives it up while it
+waits: the holder may be a thread of the same process that needs it.
 
-The address is not checked: a wrong number, or that of a lock whose object has been collected, crashes the process.
+The address is not checked: a wrong number, or that of a lock whose object has been collected, crashes the
+process.
 """
 
 from __future__ import annotations

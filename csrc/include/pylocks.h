@@ -91,8 +91,8 @@
  * - Who waits must not have the GIL: the holder may be a thread of the same process that needs
  *   it to get on.  plk_trylock and plk_unlock never wait.
  * - No signal ends a wait.  For Ctrl-C to be heard, wait with plk_acquire_until for a while,
- *   take the GIL, PyErr_CheckSignals(), and wait again: if that is done within a moment or
- *   nobody has passed by, the place in the queue is the same.
+ *   take the GIL, PyErr_CheckSignals(), and wait again: who comes back before the queue has
+ *   moved past its ticket has its old place.
  * - Holding is not inherited over fork: the child is another thread, and gets -EPERM.
  * - Closing the domain (Domain.close) while a handle is about does no harm: -ESHUTDOWN.  It is
  *   refused while a thread of the process holds or waits for a lock.

@@ -1,9 +1,10 @@
-"""Processes and threads move money around; none is made or lost, even if one is killed amid a transfer."""
+"""Processes and threads move money around; none is made or lost."""
 
 import multiprocessing
 import threading
 
 import ledger
+
 import pylocks
 
 ACCOUNTS, MONEY = 16, 1_000_000

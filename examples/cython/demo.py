@@ -7,6 +7,7 @@ import statistics
 import threading
 
 import moments
+
 import pylocks
 
 
