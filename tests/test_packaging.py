@@ -188,6 +188,7 @@ def test_installed_the_headers_are_enough_for_c(installed: Path, tmp_path: Path)
     run(*compiler, *strict, "-I", include.strip(), "-I", python_h, "orders.c", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("installed", ["wheel"], indirect=True)
 def test_installed_extensions_in_c_and_cython_build_and_run(installed: Path, tmp_path: Path) -> None:
     """As somebody would who has these examples and an environment with pylocks in it."""
     run(installed / "pip", "install", "--quiet", "setuptools>=77", "wheel", "cython>=3", cwd=tmp_path)
