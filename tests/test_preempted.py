@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
-import socket
-import stat
-import struct
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,6 @@ from pylocks import monitor
 from pylocks._core import lib
 
 NEEDS_ROOT = pytest.mark.skipif(bool(monitored.missing()), reason=monitored.missing() or "nothing is missing")
-AS_SAME_CPU = "as same_cpu"
 
 
 @pytest.fixture
@@ -137,7 +131,7 @@ def test_marks_of_a_killed_monitor_mislead_nobody(user: int) -> None:
                 is_out(pid)
                 server.kill()
                 assert lib.plk_thread_out(pid) == -1
-            assert "has ended" in monitor.found() and AS_SAME_CPU in monitor.found()
+            assert "has ended" in monitor.found() and monitored.AS_SAME_CPU in monitor.found()
             os.seteuid(0)
             with run.Interactive("-c", SERVE, str(user)) as server:
                 assert server.line()
@@ -264,178 +258,7 @@ def test_in_a_pid_namespace_both_sides_say_so() -> None:
         run.python("-c", NAMESPACE, environment=environment, before=unshare).check().splitlines()
     )
     assert "pid namespace" in refusal and "outside of the container" in refusal
-    assert "pid namespace" in reason and AS_SAME_CPU in reason
-
-
-# ------------------------------------------------------- strangers under its name
-
-
-def _listener(user: int) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made.bind(f"\0pylocks.preempted.{user}")
-    made.listen()
-    return made
-
-
-@NEEDS_ROOT
-def test_another_users_socket_is_not_believed(user: int) -> None:
-    """It is not even asked."""
-    readable, writable = os.pipe()
-
-    def squat() -> None:
-        with _listener(user) as listener:
-            os.write(writable, b"x")
-            peer, _ = listener.accept()
-            os.write(writable, b"said" if peer.recv(1) else b"hung up")
-            rest()
-
-    def look() -> str:
-        act_as(user)
-        return monitor.found()
-
-    with thread_of(user + 1, squat):
-        assert os.read(readable, 1) == b"x"
-        assert "another user's process" in in_child(look)
-        assert os.read(readable, 100) == b"hung up"
-    os.close(readable)
-    os.close(writable)
-
-
-@NEEDS_ROOT
-def test_the_marks_are_not_given_to_other_users(user: int) -> None:
-    def ask() -> bytes:
-        monitored.become(user + 1)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
-            asking.connect(f"\0pylocks.preempted.{user}")
-            said, descriptors, _, _ = socket.recv_fds(asking, 100, 2)
-            assert not descriptors
-            return said
-
-    with pylocks.PreemptionMonitor(user):
-        assert in_child(ask) == b""
-
-
-@NEEDS_ROOT
-def test_what_the_user_is_given_can_only_be_read(user: int) -> None:
-    import mmap
-
-    def ask() -> None:
-        monitored.become(user)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
-            asking.connect(f"\0pylocks.preempted.{user}")
-            _, descriptors, _, _ = socket.recv_fds(asking, 100, 2)
-        for descriptor, size in zip(descriptors, (mmap.PAGESIZE, lib.PLK_MARKS_BYTES), strict=True):
-            mmap.mmap(descriptor, size, prot=mmap.PROT_READ).close()
-            with pytest.raises(PermissionError):
-                mmap.mmap(descriptor, size)
-            with pytest.raises(OSError):
-                os.ftruncate(descriptor, 0)
-        with mmap.mmap(descriptors[0], mmap.PAGESIZE, prot=mmap.PROT_READ) as life:
-            # The lock word, its owner and its kind; no pointer of a process that may be root's.
-            assert set(life[:-24]) == {0}
-            assert struct.unpack("=II", life[-24:-16])[0] != 0
-
-    with pylocks.PreemptionMonitor(user):
-        in_child(ask)
-
-
-def _life(size: int, seals: int) -> int:
-    made = os.memfd_create("life", os.MFD_ALLOW_SEALING)
-    os.ftruncate(made, size)
-    fcntl.fcntl(made, fcntl.F_ADD_SEALS, seals)
-    return made
-
-
-def _greeting(user: int, magic: int | None = None, marks: int | None = None) -> bytes:
-    return struct.pack(
-        "=QII",
-        lib.PLK_MARKS_MAGIC if magic is None else magic,
-        lib.PLK_MARKS if marks is None else marks,
-        user,
-    )
-
-
-PAGE = os.sysconf("SC_PAGESIZE")
-SHRINK = fcntl.F_SEAL_SHRINK
-IMPOSTORS: dict[str, Callable[[int], tuple[bytes, list[int]]]] = {
-    "another magic": lambda user: (_greeting(user, magic=1), [_life(PAGE, SHRINK), _life(2**18, SHRINK)]),
-    "other marks": lambda user: (_greeting(user, marks=8), [_life(PAGE, SHRINK), _life(2**18, SHRINK)]),
-    "of somebody else": lambda user: (_greeting(user + 1), [_life(PAGE, SHRINK), _life(2**18, SHRINK)]),
-    "cut short": lambda user: (_greeting(user)[:-1], [_life(PAGE, SHRINK), _life(2**18, SHRINK)]),
-    "no descriptors": lambda user: (_greeting(user), []),
-    "one descriptor": lambda user: (_greeting(user), [_life(PAGE, SHRINK)]),
-    "five descriptors": lambda user: (_greeting(user), [_life(PAGE, SHRINK) for _ in range(5)]),
-    "a life word that is too short": lambda user: (_greeting(user), [_life(8, SHRINK), _life(2**18, SHRINK)]),
-    "one that could shrink": lambda user: (_greeting(user), [_life(PAGE, 0), _life(2**18, SHRINK)]),
-    "marks in a file": lambda user: (_greeting(user), [_life(PAGE, SHRINK), _life(2**18, 0)]),
-}
-
-
-@NEEDS_ROOT
-@pytest.mark.parametrize("what", IMPOSTORS)
-def test_an_answer_that_is_none_is_not_used(what: str, user: int) -> None:
-    """Of the same user's processes, such as one of another version; no descriptor of it is kept."""
-
-    def look() -> tuple[str, set[str], set[str]]:
-        with ExitStack() as left:
-            monitored.become(user)
-            listener = left.enter_context(_listener(user))
-            before = set(os.listdir("/proc/self/fd"))
-            assert "has been asked" in monitor.found()
-            peer, _ = listener.accept()
-            text, descriptors = IMPOSTORS[what](user)
-            socket.send_fds(peer, [text], descriptors)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            peer.close()
-            return monitor.found(), before, set(os.listdir("/proc/self/fd"))
-
-    said, before, after = in_child(look)
-    assert "another pylocks version" in said and AS_SAME_CPU in said
-    assert after == before
-
-
-@NEEDS_ROOT
-def test_nobody_waits_for_a_monitor_that_does_not_answer(user: int) -> None:
-    def look() -> None:
-        monitored.become(user)
-        with _listener(user):
-            assert "has not answered yet" in monitor.found()
-            until(lambda: "no PreemptionMonitor of this user runs" in monitor.found(), "it to be given up")
-
-    in_child(look)
-
-
-def _sockets() -> set[int]:
-    return {number for number in map(int, os.listdir("/proc/self/fd")) if _is_socket(number)}
-
-
-def _is_socket(number: int) -> bool:
-    try:
-        return stat.S_ISSOCK(os.fstat(number).st_mode)
-    except OSError:
-        return False  # the one through which the listing was read
-
-
-@NEEDS_ROOT
-def test_a_socket_that_the_program_closed_is_not_read(user: int) -> None:
-    """Its number may be another socket's by then, whose messages are not ours."""
-
-    def look() -> tuple[str, bytes]:
-        monitored.become(user)
-        with _listener(user):
-            before = _sockets()
-            assert "has been asked" in monitor.found()
-            (number,) = _sockets() - before
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            os.dup2(theirs.fileno(), number)
-            ours.send(_greeting(user))
-            lib.plk_monitor_look()
-            return monitor.found(), socket.socket(fileno=number).recv(100, socket.MSG_DONTWAIT)
-
-    said, message = in_child(look)
-    assert AS_SAME_CPU in said or "asked" in said  # anew
-    assert message == _greeting(user)
+    assert "pid namespace" in reason and monitored.AS_SAME_CPU in reason
 
 
 # ------------------------------------------------------------------ the op itself
@@ -525,9 +348,9 @@ with thread_of(user, hold) as holder:
 @NEEDS_ROOT
 def test_waiters_find_a_monitor_that_comes_later(user: int) -> None:
     before, during, after = play(LATE, user, "bpf").check().splitlines()
-    assert "no PreemptionMonitor of this user runs" in before and AS_SAME_CPU in before
+    assert "no PreemptionMonitor of this user runs" in before and monitored.AS_SAME_CPU in before
     assert "with the marks of a PreemptionMonitor" in during
-    assert "has ended" in after and AS_SAME_CPU in after
+    assert "has ended" in after and monitored.AS_SAME_CPU in after
 
 
 ALONE_ON_A_CPU = """

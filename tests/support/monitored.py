@@ -18,6 +18,7 @@ from pylocks._core import lib
 from support.wait import until
 
 _numbers = itertools.count()
+AS_SAME_CPU = "as same_cpu"  # what the reason says where no monitor is believed
 _NEEDED = {"CAP_SETUID": 7, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
