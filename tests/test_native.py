@@ -17,7 +17,7 @@ from support.native import EXAMPLES, ROOT, build, run, script
 
 import pylocks
 
-pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)  # compilers on a busy machine
 
 X86_64 = platform.machine() == "x86_64"
 INCLUDE = Path(pylocks.get_include())
@@ -295,14 +295,12 @@ assert {op.module for op in pylocks.ops()} >= {"tally"} or not pylocks.ops()
 print(total[0])
 """
     target = tmp_path / f"tally{sysconfig.get_config_var('EXT_SUFFIX')}"
-    languages = {"c": ["gnu99"], "c++": ["gnu++14", "gnu++20"]} if shutil.which("g++") else {"c": ["gnu99"]}
-    for language, standards in languages.items():
-        more = ["-Wno-missing-field-initializers"] if language == "c++" else []
-        for standard in standards:
-            command = [*(["g++"] if language == "c++" else compiler()), "-x", language]
-            flags = ["-shared", "-O1", f"-std={standard}", *WARNINGS, *more]
-            done = compile_c([source], target, *flags, command=command)
-            assert done.returncode == 0, done.stderr
+    ways = [[*compiler(), "-x", "c", "-std=gnu99"]]
+    if shutil.which("g++"):
+        ways.append(["g++", "-x", "c++", "-std=gnu++14", "-Wno-missing-field-initializers"])
+    for command in ways:
+        done = compile_c([source], target, "-shared", "-O1", *WARNINGS, command=command)
+        assert done.returncode == 0, done.stderr
         assert run(use, tmp_path).stdout == "20000\n"
 
 
