@@ -188,6 +188,25 @@ def test_installed_the_headers_are_enough_for_c(installed: Path, tmp_path: Path)
     run(*compiler, *strict, "-I", include.strip(), "-I", python_h, "orders.c", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("installed", ["wheel"], indirect=True)
+def test_installed_extensions_in_c_and_cython_build_and_run(installed: Path, tmp_path: Path) -> None:
+    """As somebody would who has these examples and an environment with pylocks in it."""
+    run(installed / "pip", "install", "--quiet", "setuptools>=77", "wheel", "cython>=3", cwd=tmp_path)
+    for name in ("c", "cython"):
+        shutil.copytree(ROOT / "examples" / name, tmp_path / name, ignore=BUILD_PRODUCTS)
+        run(
+            installed / "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            f"./{name}",
+            cwd=tmp_path,
+        )
+        said = run(installed / "python", tmp_path / name / "demo.py", cwd=tmp_path)
+        assert said.startswith("160000 ")
+
+
 def fenced(language: str) -> str:
     """The README's first block of code in the language."""
     found = re.search(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

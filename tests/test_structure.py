@@ -286,6 +286,7 @@ ORDER = (
     "views",
     "machine",
     "spin",
+    "callables",
     "btf",
     "monitor",
     "ops",

@@ -94,6 +94,9 @@ PyObject *plk_recursive_release(LockObject *self, PyObject *unused) PLK_HIDDEN;
  * 0; -1: exception set. */
 int plk_look_at_order(LockObject *self, int waits) PLK_HIDDEN;
 
+/* Name -> address of the functions of pylocks.callables. */
+PyObject *plk_callables(PyObject *module, PyObject *unused) PLK_HIDDEN;
+
 /* Forget, in a forked child, which thread is Python's main one. */
 void plk_forget_main_thread(void) PLK_HIDDEN;
 

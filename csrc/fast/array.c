@@ -130,6 +130,19 @@ static PyMethodDef array_methods[] = {
      "release($self, index, /)\n--\n\nGive up the lock at index; as TicketLock.release."},
     {NULL, NULL, 0, NULL}};
 
+static PyObject *array_get_address(ArrayObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromVoidPtr(self->target);
+}
+
+static PyGetSetDef array_getset[] = {
+    {"address", (getter)array_get_address, NULL,
+     "Where C finds the array: the struct plk_domain of <pylocks.h> whose locks it is.\n\n"
+     "Good for as long as this object or its domain is alive, in this process and those forked from it.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
 static PyMemberDef array_members[] = {
     {"domain", T_OBJECT, offsetof(ArrayObject, domain), READONLY, "The Domain that is the array."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(ArrayObject, weakrefs), READONLY, NULL},
@@ -140,6 +153,7 @@ static PyType_Slot array_slots[] = {{Py_tp_doc, "An array of ticket locks; base 
                                     {Py_tp_dealloc, array_dealloc},
                                     {Py_tp_traverse, array_traverse},
                                     {Py_tp_methods, array_methods},
+                                    {Py_tp_getset, array_getset},
                                     {Py_tp_members, array_members},
                                     {Py_sq_length, array_length},
                                     {0, NULL}};

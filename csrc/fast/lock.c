@@ -135,6 +135,12 @@ static PyObject *lock_get_index(LockObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(self->lock.id - 1);
 }
 
+static PyObject *lock_get_address(LockObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromVoidPtr(&self->lock);
+}
+
 /* Lock(domain, address of its plk_domain, index of the cell, whether it refuses) */
 static PyObject *lock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -227,6 +233,10 @@ static PyGetSetDef lock_getset[] = {
      "True if a thread died while it held the lock, and nobody has called mark_consistent since:\n"
      "what the lock protects may be half-done.", NULL},
     {"index", (getter)lock_get_index, NULL, "Index of the lock's cell in its domain.", NULL},
+    {"address", (getter)lock_get_address, NULL,
+     "Where C finds the lock: the struct plk_lock of <pylocks.h> within this object.\n\n"
+     "Good for as long as this object is alive, in this process and those forked from it, which C code\n"
+     "has to see to; not in others: pickle the lock and ask there again.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef lock_members[] = {

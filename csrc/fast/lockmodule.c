@@ -92,6 +92,8 @@ static PyObject *module_retire(PyObject *module, PyObject *address)
 }
 
 static PyMethodDef module_methods[] = {
+    {"callables", plk_callables, METH_NOARGS,
+     "callables()\n--\n\nName -> address of each C function that pylocks.callables describes."},
     {"retire", module_retire, METH_O,
      "retire(address, /)\n--\n\n"
      "Close the domain at that address in this process: 0, or a negative errno (EBUSY: a thread\n"
