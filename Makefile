@@ -1,6 +1,7 @@
 # Needs make, a C compiler and a Python of 3.10 or later with venv; sets up everything else by itself.
 #
 #   PYTHON=python3.12      the interpreter to use; each version gets its own virtual environment
+#   PYTHONS="a b"          those that `make test-all` uses; without it, all that are installed
 #   ARGS="--quick"         passed on to `pylocks stress` or to pytest
 #   WORKERS=2              processes that run the tests side by side; 0: none beside pytest's own
 
@@ -8,18 +9,19 @@ PYTHON  ?= python3
 WORKERS ?= 2
 ARGS    ?=
 
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VERSION := $(shell $(PYTHON) -c 'import sys, sysconfig; print("%d.%d%s" % (sys.version_info[:2] + \
+             ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else "",)))' 2>/dev/null)
 VENV    := .venv-$(VERSION)
 BIN     := $(VENV)/bin
 C_FILES := $(shell find csrc -name '*.[ch]' -o -name '*.cdef' -o -name '*.py')
 
-.PHONY: help stress test fuzz tsan model bench lint sdist wheel clean
+.PHONY: help stress test test-all torture fuzz tsan model aarch64 musl bench lint sdist wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the stamps share one virtual environment
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 	@awk '/^#   [A-Z]+=/ { sub(/^#   /, "     "); print }' Makefile
 
 stress: $(VENV)/.cli ## real processes fight over real locks; ARGS="--quick" for the short run
@@ -27,6 +29,9 @@ stress: $(VENV)/.cli ## real processes fight over real locks; ARGS="--quick" for
 
 test: lint ## lint, type checks and all tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -p no:benchmark $(ARGS)
+
+test-all: ## the same with every Python that is installed; a table; PYTHONS="..."
+	@ARGS='$(ARGS)' WORKERS='$(WORKERS)' MAKE='$(MAKE)' $(PYTHON) .ci/every_python.py $(PYTHONS)
 
 torture: $(VENV)/.test ## kill a process at every instruction of the lock; ARGS="--json FILE"
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
@@ -46,6 +51,12 @@ tsan: ## threads in one process, under the thread sanitizer; ARGS="--seconds 60"
 
 model: ## the protocol's model, checked by spin; ARGS="--quick"
 	@PYTHONPATH=tests $(PYTHON) -m model $(ARGS)
+
+aarch64: ## the core's checks in C on another processor, emulated; ARGS="--repeat 10"
+	@PYTHONPATH=tests $(PYTHON) -m portable aarch64 $(ARGS)
+
+musl: ## the same with another C library
+	@PYTHONPATH=tests $(PYTHON) -m portable musl $(ARGS)
 
 sdist: $(VENV)/.test ## source distribution, into dist/
 	@$(BIN)/python -m build --sdist

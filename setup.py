@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import sys
+import tarfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 if not sys.platform.startswith("linux"):
     raise SystemExit(
@@ -47,6 +51,38 @@ class BuildPython(build_py):
         return outputs if self.editable_mode else [*outputs, *self._headers()]
 
 
+class SourceDistribution(sdist):
+    """A .tar.gz that is the same, byte for byte, whoever makes it of the same files and wherever.
+
+    Given SOURCE_DATE_EPOCH, that is; without it, files keep their times.
+    """
+
+    def make_archive(self, base_name: str, format: str, *arguments: object, **keywords: object) -> str:
+        if format != "gztar":
+            return super().make_archive(base_name, format, *arguments, **keywords)
+        given = os.environ.get("SOURCE_DATE_EPOCH")
+        when = int(given) if given else None
+
+        def level(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+            entry.mtime = int(entry.mtime) if when is None else when
+            return entry
+
+        made = f"{base_name}.tar.gz"
+        base = Path(str(keywords["base_dir"]))
+        self.mkpath(os.path.dirname(made) or ".")
+        with (
+            open(made, "wb") as file,
+            gzip.GzipFile("", "wb", 9, file, when) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for path in [base, *sorted(base.rglob("*"))]:
+                archive.add(path, path.as_posix(), recursive=False, filter=level)
+        return made
+
+
 setup(
     cffi_modules=["csrc/build_core.py:ffibuilder"],
     ext_modules=[
@@ -58,5 +94,5 @@ setup(
             extra_compile_args=COMPILE_ARGS,
         )
     ],
-    cmdclass={"build_py": BuildPython},
+    cmdclass={"build_py": BuildPython, "sdist": SourceDistribution},
 )

@@ -215,7 +215,8 @@ def _kind(cls: type[TicketLock], domain: Domain) -> type[TicketLock]:
         return cls
     if cls not in _ordered:
         body = {"__slots__": (), "__module__": cls.__module__, "__doc__": cls.__doc__}
-        _ordered[cls] = type(cls.__name__, (OrderedLock, cls), body)
+        # Two threads may be here at once: the first one's is everybody's.
+        _ordered.setdefault(cls, type(cls.__name__, (OrderedLock, cls), body))
     return _ordered[cls]
 
 

@@ -80,7 +80,8 @@ static int module_exec(PyObject *module)
 }
 
 /* Through here and not through cffi, which would let other threads acquire
- * between the look whether anybody holds a lock and the closing. */
+ * between the look whether anybody holds a lock and the closing.  Without a GIL one may: it
+ * has the lock, in a segment that stays mapped until it has released it (hv/vcpu.c). */
 static PyObject *module_retire(PyObject *module, PyObject *address)
 {
     struct plk_domain *target = PyLong_AsVoidPtr(address);
@@ -104,6 +105,11 @@ static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},
 #ifdef Py_mod_multiple_interpreters
                                           {Py_mod_multiple_interpreters,
                                            Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+                                          /* Handles never change; what does is the thread's own, or
+                                           * lies in the segment, where processes share it anyway. */
+                                          {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
                                           {0, NULL}};
 
