@@ -47,7 +47,8 @@ class Hypervisor:
     spin: how long waiters of all participants spin: "own", as each sees fit; "off"; a time such as
     "50us"; or "auto": as each sees fit, and not at all while participants queue for CPUs.  preemption: by
     what they tell that a holder does not run: "own"; "off", "same_cpu" and "bpf", as vcpu_preempted, for
-    those that have one of the last two; for "bpf" the service runs a PreemptionMonitor unless the user has one.
+    those that have one of the last two; for "bpf" the service runs a PreemptionMonitor, unless its
+    user has one.
     """
 
     def __init__(

@@ -260,7 +260,7 @@ class Policy:
         try:
             self._monitor.start()
         except errors.MonitorError:
-            # The user's has not answered yet; or there is none, and later participants see that for themselves.
+            # The user's has not answered yet; or there is none, and participants see that for themselves.
             if not self._began and _seen() not in (lib.PLK_MONITOR_SEEN, lib.PLK_MONITOR_ASKED):
                 raise
 

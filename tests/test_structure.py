@@ -288,6 +288,7 @@ ORDER = (
     "spin",
     "btf",
     "monitor",
+    "policy",
     "ops",
     "segment",
     "attach",

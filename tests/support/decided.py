@@ -81,15 +81,13 @@ def contend(lock: pylocks.TicketLock, other: Puppet) -> int:
     before = lock.domain.stats().spin_grants
     with lock:
         other.start(take)
-        until(
-            lambda: lock.domain.cell(lock.index).tail > lock.ticket + 1 or _at_gate(lock, other), "a waiter"
-        )
+        until(lambda: _waits(lock, other), "a waiter")
     other.finish()
     return lock.domain.stats().spin_grants - before
 
 
-def _at_gate(lock: pylocks.TicketLock, other: Puppet) -> bool:
-    """A bounded lock's waiters have no ticket of it."""
+def _waits(lock: pylocks.TicketLock, other: Puppet) -> bool:
+    """Says its vCPU: a bounded lock's waiters have no ticket of it."""
     view = ffi.new("struct plk_vcpu_view *")
     segment = live_segment(lock.domain)
     used = range(lib.plk_vcpus_used(segment))
