@@ -112,7 +112,20 @@ def _parked() -> Iterator[Bar]:
     yield Bar("parked", "1000", ours, "rate", at_least=1 / 1.3, against=(ours,), against_cell="8")
 
 
-BARS: tuple[Bar, ...] = (*_uncontended(), *_fifo(), *_bounded(), *_python(), *_choice(), *_parked())
+def _death() -> Iterator[Bar]:
+    for waiters in ("1", "8"):
+        yield Bar("death", waiters, "pylocks:served", "p50", at_most=5 * MS)
+
+
+BARS: tuple[Bar, ...] = (
+    *_uncontended(),
+    *_fifo(),
+    *_bounded(),
+    *_python(),
+    *_choice(),
+    *_parked(),
+    *_death(),
+)
 
 
 def judge(result: Mapping[str, Any], bars: Sequence[Bar] | None = None) -> list[Verdict]:
