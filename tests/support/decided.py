@@ -8,6 +8,7 @@ force, by what the participants themselves ask.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -22,8 +23,7 @@ from pylocks.ops import process
 from pylocks.service import live_segment
 from support.monitored import missing
 from support.puppet import Puppet
-from support.run import alive
-from support.wait import until
+from support.wait import PATIENCE_S, until
 
 ROUNDS = 10
 LONG, LONG_NS = "10ms", 10_000_000
@@ -192,8 +192,10 @@ def until_it_is_killed() -> None:
     with pylocks.Hypervisor(domain, spin=LONG, preemption="off") as hypervisor:
         pid = hypervisor.pid
         assert pid is not None and in_force(domain) == (LONG_NS, lib.PLK_TRUST_NOTHING)
+        watched = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(pid), "its end")
+        assert select.select([watched], [], [], PATIENCE_S)[0]  # all its threads have ended
+        os.close(watched)
         assert in_force(domain) == OWN
 
 
