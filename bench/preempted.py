@@ -26,6 +26,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import pylocks
+from pylocks.bench.arena import child
 from pylocks.ops import choices
 
 __all__ = ["Cell", "Load", "main"]
@@ -97,23 +98,12 @@ def monitored(choice: str) -> Iterator[None]:
         yield
 
 
-def _child(work: Callable[[], None]) -> int:
-    """Fork a process that runs `work` and ends; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
-
-
 @contextmanager
 def _children(*works: Callable[[], None]) -> Iterator[list[int]]:
     """Such processes, killed at the end of the block."""
     pids: list[int] = []
     try:
-        pids.extend(map(_child, works))
+        pids.extend(map(child, works))
         yield pids
     finally:
         for pid in pids:

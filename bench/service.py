@@ -6,6 +6,8 @@ Two experiments, each way of waiting in an interpreter of its own:
   before the kill until the other is inside, with a pylocks.Hypervisor and without;
 - takeover: processes fight over one lock with lock_spinning=hosted, while the service is killed again and
   again, with another waiting to take over.  Exclusion is verified, and every wait is timed.
+
+With --spin another one instead: what it brings when waiters are told not to spin (bench/spin.py).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from statistics import median
 from typing import Any
 
 import pylocks
+from bench import spin
 from pylocks.bench.arena import child
 
 __all__ = ["main"]
@@ -181,9 +184,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--service-kills", type=int, default=20, help="of the service (default: 20)")
     parser.add_argument("--processes", type=int, default=8, help="that fight over the lock (default: 8)")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between kills of the service")
+    parser.add_argument("--spin", action="store_true", help="measure its spin policy instead")
+    parser.add_argument("--rounds", type=int, default=9, help="of that, for each load (default: 9)")
     parser.add_argument("--json", action="store_true", help="the samples, on standard output")
     parser.add_argument("--part", choices=("deaths", "served-deaths", "takeover"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if given.spin:
+        return spin.run(given.rounds, given.json)
     if given.part == "takeover":
         print(json.dumps(takeover(given.service_kills, given.processes, given.pause)))
         return 0

@@ -12,6 +12,7 @@
 #include "hv/guard.h"
 #include "hv/monitor.h"
 #include "hv/park.h"
+#include "hv/policy.h"
 #include "hv/preempted.h"
 #include "hv/recovery.h"
 #include "hv/service.h"

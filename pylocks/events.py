@@ -95,6 +95,11 @@ class DomainEvents:
     hold: Histogram
 
 
+def names_of_locks(domain: Domain) -> dict[int, str]:
+    """Index -> name, of those that have one; ClosedError, DomainError."""
+    return {} if domain.is_array else {index: name for name, index in domain._names()}
+
+
 def _histogram(view: CData) -> Histogram:
     return Histogram(tuple(view.counts), int(view.sum_ns))
 
@@ -132,7 +137,7 @@ def lock_events(domain: Domain, indices: Iterable[int] | None = None) -> tuple[L
     """
     with domain._guard:
         domain._live()
-        names = {} if domain.is_array else {index: name for name, index in domain._names()}
+        names = names_of_locks(domain)
         if indices is not None:
             return tuple(_lock(domain, index, names.get(index)) for index in indices)
         found = (_lock(domain, index, names.get(index)) for index in sorted({*names, *_tallied(domain)}))

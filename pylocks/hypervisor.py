@@ -18,6 +18,7 @@ from typing import Any
 
 from pylocks.domain import Domain, from_token
 from pylocks.errors import HypervisorError, PylocksError
+from pylocks.policy import OWN, preemption_of, spin_of
 from pylocks.service import Service, optional, served_by
 
 __all__ = ["Hypervisor"]
@@ -42,10 +43,23 @@ class Hypervisor:
     `with` block, or the end of this process and of those forked from it since.  stall: seconds after
     which a holder that keeps others waiting is reported; metrics: where to serve figures for Prometheus,
     an address of pylocks.metrics.start().  Reports go to the logger "pylocks.hypervisor", as key=value.
+
+    spin: how long waiters of all participants spin: "own", as each sees fit; "off"; a time such as
+    "50us"; or "auto": as each sees fit, and not at all while participants queue for CPUs.  preemption: by
+    what they tell that a holder does not run: "own"; "off", "same_cpu" and "bpf", as vcpu_preempted, for
+    those that have one of the last two; for "bpf" the service runs a PreemptionMonitor, unless its
+    user has one.
     """
 
     def __init__(
-        self, domain: Domain, *, wait: bool = False, stall: float = STALL_S, metrics: str | None = None
+        self,
+        domain: Domain,
+        *,
+        wait: bool = False,
+        stall: float = STALL_S,
+        metrics: str | None = None,
+        spin: str = "own",
+        preemption: str = "own",
     ) -> None:
         """Nothing happens yet; TypeError, ValueError."""
         if not isinstance(domain, Domain):
@@ -56,8 +70,16 @@ class Hypervisor:
             raise HypervisorError(
                 "metrics need prometheus_client, which is not installed: pip install 'pylocks[service]'"
             )
+        if (spin_of(spin), preemption_of(preemption)) != OWN and domain.protocol == "native":
+            raise ValueError(f"{domain.describe()} is native: its waiters spin until they are served")
         self.domain = domain
-        self._settings: dict[str, Any] = {"wait": wait, "stall_s": float(stall), "metrics": metrics}
+        self._settings: dict[str, Any] = {
+            "wait": wait,
+            "stall_s": float(stall),
+            "metrics": metrics,
+            "spin": spin,
+            "preemption": preemption,
+        }
         self._child: _Child | None = None
 
     def serve(self) -> None:

@@ -266,7 +266,9 @@ def _arrows(
         number += 1
         common = {"name": "kick", "cat": "kick", "id": number}
         yield {**common, "ph": "s", "ts": at(kick.start), **track(kicker, kick.lane)}
-        yield {**common, "ph": "f", "bp": "e", "ts": at(sleep.end), **track(thread, sleep.lane)}
+        # Inside the sleep: at its very end, rounding may put the arrow's head into what lies around it.
+        head = at(max(sleep.start, sleep.end - 1))
+        yield {**common, "ph": "f", "bp": "e", "ts": head, **track(thread, sleep.lane)}
 
 
 def _titles(

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+from pylocks.policy import PREEMPTION
+
 __all__ = ["add_parser"]
 
 
@@ -62,6 +64,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--metrics", metavar="ADDRESS", help="serve figures for Prometheus at 127.0.0.1:PORT or unix:PATH"
     )
+    parser.add_argument(
+        "--spin",
+        default="own",
+        metavar="own|auto|off|TIME",
+        help="how long waiters spin: as each sees fit (the default), the same but not while participants "
+        "queue for CPUs, not at all, or a time such as 50us",
+    )
+    parser.add_argument(
+        "--preemption",
+        default="own",
+        metavar="|".join(PREEMPTION),
+        help="by what waiters tell that a holder does not run; bpf: a PreemptionMonitor, which this process "
+        "runs, with the privilege that it needs, unless the user has one (default: own)",
+    )
     parser.add_argument("--log-json", action="store_true", help="log objects of JSON instead of key=value")
     parser.set_defaults(run=_run)
 
@@ -85,7 +101,14 @@ def _run(given: argparse.Namespace) -> int:
     name = f"user.{os.geteuid()}" if given.domain is None else given.domain
     try:
         with pylocks.Domain(name, create=given.create, mode=given.mode) as domain:
-            pylocks.Hypervisor(domain, wait=given.wait, stall=given.stall, metrics=given.metrics).serve()
+            pylocks.Hypervisor(
+                domain,
+                wait=given.wait,
+                stall=given.stall,
+                metrics=given.metrics,
+                spin=given.spin,
+                preemption=given.preemption,
+            ).serve()
     except (pylocks.PylocksError, OSError, ValueError) as error:
         advice = "; --create makes it" if isinstance(error, pylocks.UnknownDomainError) else ""
         print(f"pylocks serve: {error}{advice}", file=sys.stderr)

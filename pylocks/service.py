@@ -25,6 +25,7 @@ from pylocks import segment
 from pylocks._core import ffi, lib
 from pylocks.domain import Domain
 from pylocks.errors import ClosedError, DomainError, HypervisorError, PylocksError
+from pylocks.policy import Policy
 
 if TYPE_CHECKING:
     from pylocks._core import CData
@@ -99,7 +100,7 @@ class Bell(threading.Thread):
         super().__init__(name="pylocks-service", daemon=True)
         self.did = ffi.new("struct plk_service *")
         self._domain, self._news = domain, news
-        self._segment = live_segment(domain)
+        self.segment = live_segment(domain)
         self._holder = domain._holder  # keeps it mapped
         self._began: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._stopping = False
@@ -112,7 +113,7 @@ class Bell(threading.Thread):
     def run(self) -> None:
         """Serve until end()."""
         with self._domain._guard:
-            code = int(lib.plk_service_begin(self._segment))
+            code = int(lib.plk_service_begin(self.segment))
         self._began.put(code)
         if code != 0:
             return
@@ -120,22 +121,22 @@ class Bell(threading.Thread):
             while not self._stopping:
                 self._serve()
         finally:
-            lib.plk_service_end(self._segment, self.did)
+            lib.plk_service_end(self.segment, self.did)
 
     def _serve(self) -> None:
-        news = int(lib.plk_service_look(self._segment, self.did))
+        news = int(lib.plk_service_look(self.segment, self.did))
         next_look = lib.plk_now() + (BUSY_LOOK_NS if self.did.waiting else IDLE_LOOK_NS)
         while not self._stopping:
             if news:
                 self._news(news)
             if lib.plk_now() >= next_look:
                 return
-            news = int(lib.plk_service_step(self._segment, self.did, next_look))
+            news = int(lib.plk_service_step(self.segment, self.did, next_look))
 
     def end(self) -> None:
         """What has been asked for is done, and nobody is the domain's service."""
         self._stopping = True
-        lib.plk_service_rouse(self._segment)
+        lib.plk_service_rouse(self.segment)
         self.join()
 
 
@@ -143,12 +144,21 @@ class Service:
     """Serves a domain from run() to stop(), or SIGTERM or SIGINT if that is in the main thread."""
 
     def __init__(
-        self, domain: Domain, *, wait: bool, stall_s: float, metrics: str | None = None, lifeline: int = -1
+        self,
+        domain: Domain,
+        *,
+        wait: bool,
+        stall_s: float,
+        metrics: str | None = None,
+        spin: str = "own",
+        preemption: str = "own",
+        lifeline: int = -1,
     ) -> None:
         """lifeline: a descriptor at whose end it stops."""
         self.domain = domain
         self._wait, self._stall_s, self._lifeline = wait, stall_s, lifeline
         self._metrics = metrics
+        self._policy = Policy(domain, spin, preemption, self._tell_policy)
         self._watched: dict[int, int] = {}  # pid -> pidfd
         self._stalls: dict[int, tuple[int, float, bool]] = {}  # lock -> (head, since when, told)
         self._told: set[Any] = set()
@@ -167,9 +177,11 @@ class Service:
             try:
                 opened.callback(self._forget_all)
                 self._start_metrics(opened)
+                opened.callback(self._policy.end)
+                self._policy.look(bell.segment)
                 log(logging.INFO, "serving", domain=self.domain.name or "anonymous", pid=os.getpid())
                 self._ready()
-                await self._keep_house()
+                await self._keep_house(bell)
             finally:
                 bell.end()
                 log(
@@ -335,13 +347,14 @@ class Service:
 
     # ------------------------------------------------------------ the house
 
-    async def _keep_house(self) -> None:
+    async def _keep_house(self, bell: Bell) -> None:
         deadlocks = optional("pylocks.deadlocks", "find")
         while not self._stopped.is_set():
             try:
                 self._watch_all()
                 self._recover()  # and mend what the dead have miscounted
                 self._look_for_stalls()
+                self._policy.look(bell.segment)
                 for found in deadlocks(self.domain) if deadlocks is not None else ():
                     self._tell_deadlock(found)
             except ClosedError:
@@ -352,6 +365,9 @@ class Service:
                     log(logging.ERROR, "damaged", error=str(error))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), HOUSE_S)
+
+    def _tell_policy(self, **decided: Any) -> None:
+        log(logging.INFO, "policy", **decided)
 
     def _tell_deadlock(self, cycle: Any) -> None:
         """Once, as long as it stands; cycle: pylocks.deadlocks.Cycle."""

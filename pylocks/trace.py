@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -20,10 +18,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pylocks import errors, perfetto
 from pylocks._core import ffi, lib
 from pylocks.domain import Domain
-from pylocks.events import checked
-from pylocks.observe import snapshot
+from pylocks.events import checked, names_of_locks
+from pylocks.observe.attaching import attached, named
 from pylocks.perfetto import Thread
-from pylocks.segment import SHM, path_of
 from pylocks.stress.options import check_writable
 
 if TYPE_CHECKING:
@@ -150,12 +147,11 @@ class Recorder:
 
 def timeline(domain: Domain, threads: Sequence[Thread]) -> dict[str, Any]:
     """The threads' records as a document for Perfetto, with the domain's names; DomainError."""
-    names = {} if domain.is_array else {index: name for name, index in domain._names()}
     cells = {
         one.lock - 1 for thread in threads for one in thread.records if 0 < one.lock <= domain.lock_limit
     }
     queues = {index for index in cells if domain.cell(index).flags & lib.PLK_CELL_QUEUE}
-    return perfetto.chrome_trace(threads, names, domain.describe(), queues)
+    return perfetto.chrome_trace(threads, names_of_locks(domain), domain.describe(), queues)
 
 
 # ------------------------------------------------------------------ command
@@ -170,7 +166,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "ui.perfetto.dev and chrome://tracing open. Its programs have to run with "
         "PYLOCKS_OPS=lock_event=trace.",
     )
-    parser.add_argument("domain", metavar="DOMAIN", help="name of the domain")
+    parser.add_argument(
+        "domain", metavar="DOMAIN", help="name of the domain, or @ and the beginning of its uid (pylocks ls)"
+    )
     parser.add_argument(
         "--perfetto", metavar="FILE", required=True, help="where to write; - for standard output"
     )
@@ -192,7 +190,7 @@ def main(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         parser.error(f"--records: at least 1, not {given.records}")
     check_writable(parser, "perfetto", None if given.perfetto == "-" else given.perfetto)
     try:
-        with attached(given.domain) as domain:
+        with attached(named(given.domain)) as domain:
             recorder = record_for(domain, given.seconds, given.records)
             return _write(domain, recorder, given.perfetto)
     except (errors.PylocksError, ValueError) as error:
@@ -201,23 +199,6 @@ def main(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except OSError as error:
         print(f"pylocks trace: {given.perfetto}: {error}", file=sys.stderr)
         return 1
-
-
-def attached(name: str) -> Domain:
-    """The domain of that name, whatever its mode; UnknownDomainError, DomainError, ValueError."""
-    try:
-        mode = stat.S_IMODE(os.stat(SHM + path_of(name)).st_mode)
-    except OSError:
-        mode = 0o600  # and let the attempt say what is wrong
-    else:
-        found = snapshot(name)
-        died = [lock.label for lock in found.locks if lock.busy or lock.owner_died]
-        if found.abandoned and died:  # attaching would free them, and the next to come would not be told
-            raise errors.DomainError(
-                f"domain {name!r}: its last users died holding {', '.join(died[:3])}"
-                f"{' and others' if len(died) > 3 else ''}; it is traced again once a program uses it"
-            )
-    return Domain(name, create=False, mode=mode & 0o666 | 0o600)
 
 
 def record_for(domain: Domain, seconds: float | None, most: int) -> Recorder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -15,9 +16,15 @@ import pytest
 from support import hygiene
 from support.wait import until
 
+import pylocks
+from pylocks.observe.places import Place
+from pylocks.observe.remove import remove
+
 SHM = Path("/dev/shm")
 ANONYMOUS = re.compile(r"pylocks\.[0-9a-f]{32}")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+LEFTOVER = re.compile(r"pylocks\.(?:test-|schedule\.)(\d+)-.*")
+"""A segment that a test run has made, and its process id."""
 _numbers = itertools.count()
 
 
@@ -27,6 +34,22 @@ def pytest_configure(config: pytest.Config) -> None:
     # Where the tests run in the background of a shell, they and their programs would not hear of Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    remove_leftovers()
+
+
+def remove_leftovers(folder: Path = SHM) -> list[str]:
+    """Remove the segments of test runs that were killed; which.
+
+    What is certainly dead: the process in its name is, and nobody is attached (remove() proves that).
+    """
+    gone = []
+    for path in sorted(folder.iterdir()):
+        found = LEFTOVER.fullmatch(path.name)
+        if found is None or psutil.pid_exists(int(found[1])):
+            continue
+        with contextlib.suppress(pylocks.PylocksError, OSError):
+            gone.append(remove(Place(path.name.removeprefix("pylocks."), str(path))).name)
+    return gone
 
 
 def _children() -> set[int]:

@@ -184,3 +184,44 @@ import os, sys, pylocks
 pylocks.Domain(sys.argv[1]).lock("one").acquire()
 os._exit(0)
 """
+
+
+NAMELESS = """
+import os, sys, threading, pylocks
+domain = pylocks.Domain()
+left, right = pylocks.TicketLock(domain=domain), pylocks.TicketLock(domain=domain)
+left.acquire()
+ready = threading.Event()
+def other():
+    right.acquire()
+    ready.set()
+    left.acquire()
+threading.Thread(target=other, daemon=True).start()
+ready.wait()
+print(domain.uid.hex(), flush=True)
+right.acquire()
+"""
+
+
+def test_a_domain_without_a_name(command: Command) -> None:
+    """Found among all, and by the beginning of its uid, as pylocks ls shows it."""
+    with run.Interactive("-c", NAMELESS) as program:
+        label = f"@{program.line()[:8]}"
+        status, out, err = patiently(command, label)
+        assert (status, err) == (1, "") and f"deadlock in domain {label!r}: 2 threads" in out
+        assert f"process {program.pid}" in out
+        until(lambda: label in [each["domain"] for each in json.loads(command("--json")[1])], "ours, too")
+    status, out, err = command(label)
+    assert (status, out) == (
+        2,
+        "",
+    ) and f"no living process of this user shows an anonymous domain {label}" in err
+
+
+def test_what_is_open_here_stays_open(command: Command) -> None:
+    with pylocks.Domain() as domain:
+        lock = domain.lock("orders")
+        lock.acquire()
+        assert command(f"@{domain.uid.hex()[:8]}") == (0, "no deadlock\n", "")
+        assert lock.locked() and not domain.closed
+        lock.release()

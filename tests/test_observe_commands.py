@@ -16,10 +16,11 @@ from conftest import segment_path
 from support import header, run
 from support.segments import abandoned
 from support.tenants import Tenant, queue
+from support.wait import until
 
 import pylocks
 from pylocks import cli, errors
-from pylocks.observe import checks, stacks, survey
+from pylocks.observe import checks, snapshot, stacks, survey
 
 Capture = pytest.CaptureFixture[str]
 
@@ -274,20 +275,42 @@ def test_stacks_without_py_spy(name: str, monkeypatch: pytest.MonkeyPatch, capsy
     assert 'pip install "pylocks[stacks]"' in err
 
 
-def py_spy_is_there() -> bool:
-    try:
-        return bool(stacks.program())
-    except stacks.StacksError:
-        return False
+HOLDER = """
+import sys, pylocks
+def count_the_stock():
+    with pylocks.Domain(sys.argv[1]).lock("orders"):
+        print("has it", flush=True)
+        sys.stdin.readline()
+count_the_stock()
+"""
+WAITER = """
+import sys, pylocks
+lock = pylocks.Domain(sys.argv[1]).lock("orders")
+def take_an_order():
+    with lock: pass
+print("here", flush=True)
+take_an_order()
+"""
 
 
-@pytest.mark.skipif(not py_spy_is_there(), reason="needs py-spy")
-def test_the_stack_of_a_holder(name: str, capsys: Capture) -> None:
-    with Tenant(name) as tenant:
-        tenant.do("acquire", "orders")
-        out = said(capsys, "inspect", "orders", "--domain", name, "--once", "--stacks")
-        assert f"thread {tenant.pid} of process {tenant.pid} holds:" in out
-        assert "<module> (<string>:" in out or "not permitted" in out
+def test_the_stacks_of_holder_and_waiter(name: str, capsys: Capture) -> None:
+    """Of two programs that do not help with it."""
+    with run.Interactive("-c", HOLDER, name) as holder:
+        assert holder.line() == "has it"
+        with run.Interactive("-c", WAITER, name) as waiter:
+            assert waiter.line() == "here"
+            command = ("inspect", "orders", "--domain", name, "--once", "--stacks")
+            until(lambda: snapshot(name).lock("orders").waiters, "it to wait")  # type: ignore[union-attr]
+            shown = said(capsys, *command)
+            found = told(capsys, *command)["stacks"]
+    if "not permitted" in shown:
+        pytest.skip("this user may not trace its own processes: kernel.yama.ptrace_scope")
+    assert set(found) == {str(holder.pid), str(waiter.pid)}
+    for program, does, function in ((holder, "holds", "count_the_stock"), (waiter, "waits", "take_an_order")):
+        assert f"thread {program.pid} of process {program.pid} {does}:" in shown
+        names = [frame.partition(" ")[0] for frame in found[str(program.pid)]]
+        assert names[-2:] == [function, "<module>"] and all("<string>:" in f for f in found[str(program.pid)])
+        assert f"    {function} (<string>:" in shown
 
 
 # -------------------------------------------------------------------- doctor

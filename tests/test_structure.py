@@ -289,6 +289,7 @@ ORDER = (
     "callables",
     "btf",
     "monitor",
+    "policy",
     "ops",
     "segment",
     "attach",

@@ -229,7 +229,7 @@ def test_a_wait_with_a_sleep_that_a_kick_ends() -> None:
     }  # fmt: skip
     (begin,) = [e for e in events if e["ph"] == "s"]
     (end,) = [e for e in events if e["ph"] == "f"]
-    assert (begin["tid"], begin["ts"], end["tid"], end["ts"]) == (1, 0.11, 2, 0.12)
+    assert (begin["tid"], begin["ts"], end["tid"], end["ts"]) == (1, 0.11, 2, 0.119)
 
 
 def test_locks_released_in_the_order_in_which_they_were_taken() -> None:

@@ -240,6 +240,7 @@ int plk_extent(int fd, struct plk_extent *extent, struct plk_found *found)
         .tombs = h.geometry.tombs, .entries = h.entries_next, .vcpus = h.vcpus_next,
         .cells = h.cells_next, .stride = h.geometry.stride, .tombs_live = h.tombs_live,
         .service = (uint32_t)h.service_vcpu <= h.vcpus_next ? (uint32_t)h.service_vcpu : 0, /* PLK_SERVICE */
+        .policy_until = h.policy_until, .policy_spin = h.policy_spin, .policy_trust = h.policy_trust,
     };
     return 0;
 }

@@ -25,6 +25,8 @@ struct plk_extent {
     uint64_t off_tombs, off_entries, off_vcpus, off_cells;
     uint32_t tombs, entries, vcpus, cells, stride;
     uint32_t tombs_live, service; /* service: vCPU index + 1 of the hypervisor service; 0: none */
+    uint64_t policy_until;        /* it has decided for all, until then: hv/policy.h */
+    uint32_t policy_spin, policy_trust;
 };
 
 struct plk_vcpu_row {

@@ -73,6 +73,7 @@ int plk_service_begin(struct plk_segment *s)
     if (plk_service_lives(s))
         rc = -EBUSY;
     else {
+        PLK_STORE(&s->header->policy_until, 0); /* what the one before has decided went with it */
         PLK_STORE_RELEASE(&s->header->service_vcpu,
                           PLK_SERVICE(seat->tag - 1, PLK_LOAD(&seat->vcpu->generation)));
         plk_service_rouse(s); /* [H1] take over what the one before has left: a look at every page */

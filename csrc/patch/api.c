@@ -7,6 +7,7 @@
 #include "hv/futex.h"
 #include "hv/leave.h"
 #include "hv/park.h"
+#include "hv/policy.h"
 #include "hv/vcpu.h"
 #include "hv/watch.h"
 #include "patch/calibrate.h"
@@ -34,6 +35,7 @@ static const struct plk_api plk_the_api = {
     .unnest = plk_unnest,
     .search = plk_search,
     .held_elsewhere = plk_held_elsewhere,
+    .spin_policy = plk_policy_spin_in,
     .queue_shown = plk_queue_shown,
     .queue_called = plk_queue_called,
     .queue_promoted = plk_queue_promoted,

@@ -9,6 +9,7 @@
 #include "hv/barrier.h"
 #include "hv/events.h"
 #include "hv/leave.h"
+#include "hv/policy.h"
 #include "hv/preempted.h"
 #include "hv/quick.h"
 #include "slow/slow.h"
@@ -67,7 +68,7 @@ static long plk_barrier_fence(void)
 /* The holder was last seen on this CPU, and this thread is running on it: the
  * holder can't be.  The CPU is recorded only by those who come this way, a hint
  * that may be out of date; a wrong answer costs one spin or one sleep. */
-static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
+static long plk_on_my_cpu(struct plk_wait *w, uint64_t head)
 {
     struct plk_segment *s = plk_segment_of(w->lock->domain);
     uint64_t owner = PLK_LOAD(&w->lock->cell->owner);
@@ -79,12 +80,30 @@ static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
            PLK_LOAD(&plk_vcpu_at(s, index)->cpu) == cpu;
 }
 
-/* A monitor's program saw it switched out.  Who has none is no worse off than others. */
+/* As the service says, or as this process has chosen.  By the marks: a monitor's program saw it
+ * switched out; who has no monitor is no worse off than others. */
+static long plk_preempted(struct plk_wait *w, uint64_t head, uint32_t chosen)
+{
+    uint32_t trust = plk_policy_trust(plk_segment_of(w->lock->domain));
+    int out;
+
+    if (trust == PLK_TRUST_OWN)
+        trust = chosen;
+    if (trust == PLK_TRUST_NOTHING)
+        return 0;
+    if (trust == PLK_TRUST_MARKS && (out = plk_holder_out(w, head)) >= 0)
+        return out;
+    return plk_on_my_cpu(w, head);
+}
+
+static long plk_preempted_same_cpu(struct plk_wait *w, uint64_t head)
+{
+    return plk_preempted(w, head, PLK_TRUST_CPU);
+}
+
 static long plk_preempted_bpf(struct plk_wait *w, uint64_t head)
 {
-    int out = plk_holder_out(w, head);
-
-    return out >= 0 ? out : plk_preempted_same_cpu(w, head);
+    return plk_preempted(w, head, PLK_TRUST_MARKS);
 }
 
 #define FN(f) ((plk_op_fn)(void (*)(void))(f))

@@ -60,7 +60,7 @@ static int plk_give_way(struct plk_wait *w, uint64_t head)
     }
     if (now >= w->asleep_at)
         return 0; /* nor after this sleep, unless head has moved */
-    if (w->ticket - head <= domain->spin_near && domain->spin_turns != 0 &&
+    if (w->ticket - head <= domain->spin_near && plk_spin_turns(w->lock->domain) != 0 &&
         !PLK_VCPU_PREEMPTED(w, head) && plk_look_a_while(w))
         return 1;
     PLK_EVENT(w->seat->vcpu, yields);

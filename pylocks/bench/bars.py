@@ -123,6 +123,11 @@ def _family() -> Iterator[Bar]:
     yield Bar("readers", "66:apart", "RWLock", "max", at_most=500 * MS)
 
 
+def _death() -> Iterator[Bar]:
+    for waiters in ("1", "8"):
+        yield Bar("death", waiters, "pylocks:served", "p50", at_most=5 * MS)
+
+
 BARS: tuple[Bar, ...] = (
     *_uncontended(),
     *_fifo(),
@@ -131,6 +136,7 @@ BARS: tuple[Bar, ...] = (
     *_choice(),
     *_parked(),
     *_family(),
+    *_death(),
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -27,21 +27,26 @@ SPARE_VCPUS = 8
 
 
 @contextmanager
-def opened(found: CSubject, policy: str, processes: int) -> Iterator[tuple[CLock, pylocks.TicketLock]]:
+def opened(
+    found: CSubject, policy: str, processes: int, served: bool = False
+) -> Iterator[tuple[CLock, pylocks.TicketLock]]:
     """A free lock, in a domain of its own: the dead of one slice are nobody's business in the next."""
-    with pylocks.Domain(vcpus=processes + SPARE_VCPUS, locks=16) as domain:
+    with (
+        pylocks.Domain(vcpus=processes + SPARE_VCPUS, locks=16) as domain,
+        pylocks.Hypervisor(domain) if served else nullcontext(),
+    ):
         cell = pylocks.TicketLock(domain=domain, policy=policy)
         with found.open(cell) as lock:
             yield lock, cell
 
 
-def facts(found: CSubject, policy: str) -> dict[str, Any]:
+def facts(found: CSubject, policy: str, served: bool = False) -> dict[str, Any]:
     """What this process is, or {"unavailable": why}."""
     try:
-        with opened(found, policy, 1) as (lock, cell):
+        with opened(found, policy, 1, served) as (lock, cell):
             lock.pairs(1)
             told = {"protocol": cell.domain.protocol, "slow_path": cell.domain.slow_path}
-    except (ValueError, OSError, pylocks.PylocksError) as error:
+    except (ValueError, OSError, AttributeError, pylocks.PylocksError) as error:  # an old one has no service
         return {"unavailable": str(error)}
     sites = [op for op in pylocks.ops() if op.module in ("pylocks._lock", "bench.csubjects")]
     return {
@@ -52,10 +57,10 @@ def facts(found: CSubject, policy: str) -> dict[str, Any]:
     }
 
 
-def play(found: CSubject, policy: str, plan: Slice, ticks_per_ns: float) -> Sample:
+def play(found: CSubject, policy: str, plan: Slice, ticks_per_ns: float, served: bool = False) -> Sample:
     """One slice; OSError."""
     lib = library()
-    with opened(found, policy, plan.processes) as (lock, cell):
+    with opened(found, policy, plan.processes, served) as (lock, cell):
 
         def counted() -> Mapping[str, int]:
             return asdict(cell.domain.stats())
@@ -79,8 +84,8 @@ def play(found: CSubject, policy: str, plan: Slice, ticks_per_ns: float) -> Samp
 def main() -> None:
     """Serve standard input until it ends."""
     asked = json.loads(sys.stdin.readline())
-    found, policy = subject(asked["subject"]), asked["policy"]
-    answer(facts(found, policy))
+    found, policy, served = subject(asked["subject"]), asked["policy"], asked.get("served", False)
+    answer(facts(found, policy, served))
     ticks_per_ns = library().bench_ticks_per_ns()
     for line in sys.stdin:
-        answer(asdict(play(found, policy, Slice(**json.loads(line)), ticks_per_ns)))
+        answer(asdict(play(found, policy, Slice(**json.loads(line)), ticks_per_ns, served)))

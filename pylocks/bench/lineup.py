@@ -33,6 +33,8 @@ class Contender:
     module: str = "host"
     """Whose main() its process runs: "host" for C, "pyhost" for Python."""
     locks: int = 1
+    served: bool = False
+    """Its domain has a hypervisor service."""
 
     @property
     def setting(self) -> Setting:
@@ -58,6 +60,7 @@ C_LINEUP: tuple[Contender, ...] = (
     Contender("pylocks:yield", "pylocks", "fifo", _slow_path("yield")),
     Contender("pylocks:futex", "pylocks", "fifo", _slow_path("futex")),
     Contender("pylocks:bounded", "pylocks", "bounded", _slow_path("futex"), policy="bounded"),
+    Contender("pylocks:served", "pylocks", "fifo", _slow_path("futex"), served=True),
     Contender("pylocks:counted", "pylocks", "fifo", COUNTED),
     Contender("ticket_spin", "ticket_spin", "fifo", collapses=True),
     Contender("ticket_yield", "ticket_yield", "fifo"),

@@ -61,7 +61,7 @@ def measure(one: Scenario, options: Options, work: Speed, tell: Callable[[str], 
             for row, target in _rows(one, options)
         ]
         for row, process in started:
-            asked = {"subject": row.subject, "policy": row.policy, "locks": row.locks}
+            asked = {"subject": row.subject, "policy": row.policy, "locks": row.locks, "served": row.served}
             found.facts[row.name] = process.ask(asked)
             if "unavailable" not in found.facts[row.name]:
                 there.append((row, process))

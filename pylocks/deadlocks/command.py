@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from time import sleep as pause
 from typing import Any
 
-from pylocks import errors, segment
+from pylocks import errors
 from pylocks.domain import Domain
+from pylocks.observe.attaching import attached, named, unused
+from pylocks.observe.places import anonymous_places, named_places
 
 from .graph import Cycle, Member, find
 
@@ -29,11 +28,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "deadlocks",
         help="show who waits for whom in a circle",
-        description="Find threads that wait for each other in a circle, in one domain or in all named "
-        "domains of this user. Nobody who is looked at notices. Exit status: 0 none, 1 found, "
-        "2 the domain can't be looked at.",
+        description="Find threads that wait for each other in a circle, in one domain or in all "
+        "domains of this user, those without a name that living processes have open among them. Nobody "
+        "who is looked at notices. Exit status: 0 none, 1 found, 2 the domain can't be looked at.",
     )
-    parser.add_argument("domain", metavar="DOMAIN", nargs="?", help="name of a domain; default: all")
+    parser.add_argument(
+        "domain",
+        metavar="DOMAIN",
+        nargs="?",
+        help="name of a domain, or @ and the beginning of its uid; default: all",
+    )
     parser.add_argument(
         "--json", action="store_true", help="as JSON; with --watch an object a line, as they appear"
     )
@@ -82,14 +86,17 @@ def _watch(given: argparse.Namespace) -> int:
 
 
 def _look(name: str | None) -> Iterator[tuple[str, Cycle]]:
-    for each in [name] if name is not None else _names():
+    for place in [named(name)] if name is not None else [*named_places(), *anonymous_places()]:
         try:
-            with _looked_at(each) as domain:
-                for cycle in _find(domain) if domain is not None else ():
-                    yield each, cycle
+            if unused(place):
+                continue  # and left as it is
+            with attached(place) as domain:
+                label = domain.name or f"@{domain.uid.hex()[:8]}"
+                for cycle in _find(domain):
+                    yield label, cycle
         except (errors.DomainError, OSError):
             if name is not None:
-                raise  # of all domains some may be another user's, of another version, or just gone
+                raise  # of all domains some may be of another version, or just gone
 
 
 def _find(domain: Domain) -> list[Cycle]:
@@ -99,28 +106,6 @@ def _find(domain: Domain) -> list[Cycle]:
             return found
         pause(BETWEEN_S)
     return find(domain)
-
-
-def _names() -> list[str]:
-    prefix = segment.PREFIX.lstrip("/")
-    here = os.listdir(segment.SHM) if os.path.isdir(segment.SHM) else []
-    names = (entry.removeprefix(prefix) for entry in here if entry.startswith(prefix))
-    return sorted(name for name in names if segment.NAME.fullmatch(name))
-
-
-@contextmanager
-def _looked_at(name: str) -> Iterator[Domain | None]:
-    """The domain; None if nobody uses it, so that it is left as it is."""
-    mode = 0o600
-    with suppress(FileNotFoundError):  # which is said of it below
-        mode = stat.S_IMODE(os.stat(segment.SHM + segment.path_of(name)).st_mode)
-    opened = segment.Named(name, mode, create=False)
-    os.close(opened.fd)
-    if opened.alone:
-        yield None
-        return
-    with Domain(name, mode=mode, create=False) as domain:
-        yield domain
 
 
 def _plain(name: str, cycle: Cycle) -> dict[str, Any]:

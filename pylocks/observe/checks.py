@@ -14,6 +14,7 @@ from pathlib import Path
 from pylocks import errors, machine, monitor, segment
 from pylocks._core import lib
 from pylocks.observe import stacks, tables
+from pylocks.observe.survey import Survey
 from pylocks.ops import Decision, Op, ops, process
 
 __all__ = ["GRADES", "Check", "Facts", "checks"]
@@ -79,7 +80,7 @@ def checks(facts: Facts) -> Iterator[Check]:
     yield from (_kernel(), _cpu(facts), _affinity(facts), _quota(facts), _hypervisor(facts))
     yield from (_futex(facts), _robust(), _membarrier(facts), _rseq(facts))
     yield from (_shm(facts), _memory(), _descriptors(), _patching(facts), _preempted(facts))
-    yield from (_settings(facts), _extras())
+    yield from (_services(), _settings(facts), _extras())
 
 
 def _domain(facts: Facts) -> Check:
@@ -238,6 +239,18 @@ def _preempted(facts: Facts) -> Check:
     if not kernel:
         found = f"{found}; the kernel has no type information (BTF), so none can run here"
     return Check("preemption monitor", "ok", found, choice)
+
+
+def _services() -> Check:
+    """Of this user's domains; what they have decided is honoured there, not in this process."""
+    served = [row.domain for row in Survey().look() if row.domain is not None]
+    said = [
+        f"{domain.label}: process {vcpu.pid}, {domain.policy or 'waiters wait as they see fit'}"
+        for domain in served
+        for vcpu in domain.vcpus
+        if vcpu.index == domain.service and vcpu.alive
+    ]
+    return Check("services", "ok", "; ".join(said) or "none runs: waiters look after each other")
 
 
 def _settings(facts: Facts) -> Check:

@@ -186,6 +186,8 @@ class Inspection:
             lines.append(f"{unknown} of the tickets belong to nobody who is known")
         if remark(lock):
             lines.append(remark(lock))
+        if domain.policy:
+            lines.append(f"waiters go by what the service says: {domain.policy}")
         if lock.changing:
             lines.append("changing while it is looked at: holder and queue may be of different moments")
         return lines

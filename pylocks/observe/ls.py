@@ -104,10 +104,14 @@ def _row(row: Seen) -> Row:
             _creator(found),
             tables.age(found.age_s),
             tables.memory(found.memory),
-            f"{found.protocol}, {found.slow_path}{', array' if found.array else ''}",
+            f"{found.protocol}, {found.slow_path}{', array' if found.array else ''}{_told(found)}",
         ],
         "dim" if found.abandoned else "",
     )
+
+
+def _told(found: Snapshot) -> str:
+    return f", service: {found.policy}" if found.policy else ""
 
 
 def _kind(error: Exception | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pylocks.policy import spin_text
+
 __all__ = ["Holder", "Lock", "Snapshot", "VCpu", "Waiter", "plain"]
 
 
@@ -134,12 +136,23 @@ class Snapshot:
     """No thread registered in it is alive, and no process is seen to be attached."""
     service: int | None
     """vCPU index of its hypervisor service."""
+    service_spin_ns: int | None
+    """How long its service has waiters spin; None: as each sees fit."""
+    service_preemption: str | None
+    """By what its service has them tell that a holder does not run; None: as each sees fit."""
     taken_ns: int
     """CLOCK_MONOTONIC of the look."""
     locks: tuple[Lock, ...]
     omitted: int
     """Further locks that were used at some time, free and unnamed: too many to list."""
     vcpus: tuple[VCpu, ...]
+
+    @property
+    def policy(self) -> str:
+        """What its service has decided for all participants; "" if nothing."""
+        spin = f"spin {spin_text(self.service_spin_ns)}" if self.service_spin_ns is not None else ""
+        trust = f"preemption {self.service_preemption}" if self.service_preemption is not None else ""
+        return ", ".join(filter(None, (spin, trust)))
 
     def lock(self, which: str) -> Lock | None:
         """The lock of that name, or of that index if none has the name."""

@@ -48,7 +48,8 @@ class Place:
             follow = 0 if self.path.startswith("/proc/") else os.O_NOFOLLOW
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | follow)
         except (FileNotFoundError, ProcessLookupError):
-            raise errors.UnknownDomainError(errno.ENOENT, f"there is no {self.where}") from None
+            gone = f"there is no {self.where}" if self.name is not None else f"{self.where} is gone"
+            raise errors.UnknownDomainError(errno.ENOENT, gone) from None
         except PermissionError as error:
             raise errors.DomainPermissionError(
                 errno.EACCES, f"{self.where} belongs to somebody else: this user may not read it"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pylocks import policy
 from pylocks._core import ffi, lib
 from pylocks.observe.model import Holder, Lock, Snapshot, VCpu, Waiter
 from pylocks.observe.people import People, Person
@@ -207,6 +208,8 @@ class _Look:
         alive = any(vcpu.alive for vcpu in self.vcpus.values())
         attached = alive or bool(place.pids) or flocked(status.st_dev, status.st_ino)
         created = found.created_ns / 1e9
+        service = self.vcpus.get(extent.service - 1) if extent.service else None
+        decides = service is not None and service.alive and self.taken_ns < extent.policy_until
         return Snapshot(
             label=place.name if place.name is not None else f"@{uid[:8]}",
             name=place.name,
@@ -229,6 +232,8 @@ class _Look:
             unlinked=unlinked,
             abandoned=not attached,
             service=extent.service - 1 if extent.service else None,
+            service_spin_ns=extent.policy_spin - 1 if decides and extent.policy_spin else None,
+            service_preemption=policy.told(extent.policy_trust) if decides else None,
             taken_ns=self.taken_ns,
             locks=tuple(
                 self._lock(index)

@@ -159,6 +159,8 @@ static const struct field living_fields[] = {
     FIELD(plk_header, vcpus_next, NULL), FIELD(plk_header, entries_next, NULL),
     FIELD(plk_header, tombs_live, NULL), FIELD(plk_header, tombs_version, NULL),
     FIELD(plk_header, service_vcpu, a_small_number), FIELD(plk_header, doorbell, NULL),
+    FIELD(plk_header, policy_until, a_time), FIELD(plk_header, policy_spin, NULL),
+    FIELD(plk_header, policy_trust, a_small_number),
     {"guard word", offsetof(struct plk_header, guard) + PLK_LIFE_WORD, 4, a_life},
     MUTEX(plk_header, guard.mutex),
 };

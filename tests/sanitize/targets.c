@@ -15,6 +15,7 @@
 #include "hv/events.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
+#include "hv/policy.h"
 #include "hv/quick.h"
 #include "hv/recovery.h"
 #include "hv/reserve.h"
@@ -381,6 +382,8 @@ static void serve(void)
     if (result(T_service_begin, plk_service_begin(segment)) == 0) {
         plk_service_step(segment, &did, 0);
         plk_service_look(segment, &did);
+        if (one_in(2))
+            plk_policy_publish(segment, one_in(2) ? PLK_SPIN_OWN : 0, PLK_TRUST_MARKS, UINT64_MAX);
         result(T_service_look, 0);
         if (did.waiting > segment->geometry.vcpus)
             fail("%u vCPUs wait", did.waiting);

@@ -58,7 +58,10 @@ class Header(ctypes.Structure):
         ("detects", u64),
         ("doorbell", u32),
         ("service_looks", u32),
-        ("spare2", u64 * 10),
+        ("policy_until", u64),
+        ("policy_spin", u32),
+        ("policy_trust", u32),
+        ("spare2", u64 * 8),
     ]
 
 

@@ -118,7 +118,7 @@ PLK_COLD static int plk_glance_at_gate(struct plk_wait *w)
     unsigned turns;
 
     PLK_SITE_FRAME();
-    if (w->gate->domain->spin_ns == 0 || w->seat->retired == w->gate->id)
+    if (plk_spin_ns(w->gate->domain) == 0 || w->seat->retired == w->gate->id)
         return 0;
     for (turns = 0; turns < PLK_GLANCES; turns++) {
         if (plk_take_free(w->gate, w->seat) == 0)
@@ -137,7 +137,7 @@ PLK_COLD static int plk_spin_at_gate(struct plk_wait *w)
     const struct plk_api *api = plk_module_self.api;
     struct plk_cell *cell = w->gate->cell;
     struct plk_gate *gate = plk_gate_of(cell);
-    uint64_t budget = w->gate->domain->spin_ns, head = PLK_LOAD(&cell->head), now, end, enough;
+    uint64_t budget = plk_spin_ns(w->gate->domain), head = PLK_LOAD(&cell->head), now, end, enough;
     uint32_t mark, turns = 0;
     int entered = 0;
 

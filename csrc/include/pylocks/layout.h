@@ -46,6 +46,14 @@ enum plk_protocol { PLK_NATIVE = 1, PLK_ENLIGHTENED = 2 };
  * domain: every unlocker, or every waiter on behalf of all (hv/barrier.c). */
 enum plk_barrier { PLK_BARRIER_FENCE = 1, PLK_BARRIER_MEMBARRIER = 2 };
 
+/* By what waiters tell that a holder does not run, if the service has a say in it. */
+enum plk_trust {
+    PLK_TRUST_OWN = 0,     /* by what each has chosen: vcpu_preempted */
+    PLK_TRUST_NOTHING = 1, /* holders run */
+    PLK_TRUST_CPU = 2,     /* it was last seen on the waiter's CPU */
+    PLK_TRUST_MARKS = 3,   /* a PreemptionMonitor's marks; where there are none, as CPU */
+};
+
 /* ------------------------------------------------------------- lock cell */
 
 enum plk_cell_flags {
@@ -343,7 +351,11 @@ struct plk_header {
     uint64_t detects; /* 1: who would close a cycle of waiters is told (hv/deadlock.c); set by the creator */
     uint32_t doorbell;      /* futex word: PLK_BELL of who has rung; the service alone clears it (slow/hosted.c) */
     uint32_t service_looks; /* how often a service has looked at all vCPUs */
-    uint64_t spare2[10];
+    /* What the service has decided for all, while it lives and until then (hv/policy.c). */
+    uint64_t policy_until; /* CLOCK_MONOTONIC, ns; 0: nothing */
+    uint32_t policy_spin;  /* ns that a waiter spins, + 1; 0: each as it sees fit */
+    uint32_t policy_trust; /* enum plk_trust */
+    uint64_t spare2[8];
 };
 
 #define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))

@@ -76,6 +76,8 @@ struct plk_domain {
     uint32_t detects;    /* 1: waiters look for cycles among them */
 };
 
+#define PLK_SPIN_OWN UINT32_MAX
+
 #define PLK_MAX_DOMAINS 256u
 #define PLK_CLOSED_DOMAIN PLK_MAX_DOMAINS /* the seat there is never taken */
 
@@ -162,6 +164,8 @@ struct plk_api {
     int (*search)(struct plk_wait *w);
     /* The lock is held by a living thread of another process. */
     int (*held_elsewhere)(const struct plk_lock *lock, const struct plk_seat *seat);
+    /* How long a waiter spins, ns, if the hypervisor service says so; PLK_SPIN_OWN: it does not. */
+    uint32_t (*spin_policy)(struct plk_domain *domain);
     /* The queue of a bounded lock (bounded.h). */
     /* Others are to look at the queue when they leave the gate. */
     void (*queue_shown)(struct plk_lock *gate);

@@ -62,6 +62,24 @@ PLK_COLD static int plk_spin(struct plk_wait *w, uint32_t turns)
     return 0;
 }
 
+/* How long a waiter spins, ns, and in turns of cpu_relax; 0: not at all.  Who has reason not to spin
+ * is not told to, and where turns have not been timed they are all that is known. */
+PLK_COLD static uint32_t plk_spin_ns(struct plk_domain *domain)
+{
+    uint32_t told = domain->spin_ns == 0 ? PLK_SPIN_OWN : plk_module_self.api->spin_policy(domain);
+
+    return told == PLK_SPIN_OWN ? domain->spin_ns : told;
+}
+
+PLK_COLD static uint32_t plk_spin_turns(struct plk_domain *domain)
+{
+    uint32_t told = domain->spin_ns == 0 ? PLK_SPIN_OWN : plk_module_self.api->spin_policy(domain);
+
+    if (told == PLK_SPIN_OWN)
+        return domain->spin_turns;
+    return told == 0 ? 0 : (uint32_t)((uint64_t)told * 1000 / domain->turn_ps) + 1;
+}
+
 /* Would the thread wait for itself?  It holds the lock, or is in a signal
  * handler that interrupted its own wait for it. */
 PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
@@ -80,17 +98,18 @@ PLK_INLINE int plk_waits_for_self(const struct plk_wait *w, uint64_t head)
  * itself meanwhile, which the holder needs if it is of the same process: then, none. */
 PLK_COLD static int plk_spin_first(struct plk_wait *w)
 {
-    const struct plk_domain *domain = w->lock->domain;
+    struct plk_domain *domain = w->lock->domain;
     uint64_t head = PLK_LOAD_ACQUIRE(&w->lock->cell->head);
+    uint32_t turns;
 
     PLK_SITE_FRAME();
-    if (w->rounds != 0 || domain->spin_turns == 0 || w->ticket - head > domain->spin_near ||
+    if (w->rounds != 0 || w->ticket - head > domain->spin_near || (turns = plk_spin_turns(domain)) == 0 ||
         !plk_module_self.api->held_elsewhere(w->lock, w->seat) || PLK_VCPU_PREEMPTED(w, head))
         return 0;
     if (w->gate == NULL)
         plk_wait_begins(w);
     w->rounds = 1; /* not again */
-    if (!plk_spin(w, domain->spin_turns))
+    if (!plk_spin(w, turns))
         return 0;
     PLK_EVENT(w->seat->vcpu, spin_grants);
     return plk_granted(w) == 0;
@@ -125,7 +144,7 @@ PLK_COLD static int plk_wait_ticket(struct plk_wait *w)
         if (native || (w->rounds == 0 && w->ticket - head <= domain->spin_near)) {
             if (!native && PLK_VCPU_PREEMPTED(w, head))
                 PLK_EVENT(me, preempted);
-            else if (plk_spin(w, domain->spin_turns)) {
+            else if (plk_spin(w, plk_spin_turns(domain))) {
                 PLK_EVENT(me, spin_grants);
                 return plk_granted(w);
             }

@@ -10,6 +10,7 @@ SCENARIO = Scenario(
     (Cell("1", 1, 0, 0, "death"), Cell("8", 8, 0, 0, "death")),
     (
         "pylocks:futex",
+        "pylocks:served",
         "pylocks:yield",
         "pylocks:native",
         "pylocks:bounded",
