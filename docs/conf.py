@@ -21,6 +21,7 @@ version = release = pylocks.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "pages"]
 exclude_patterns = ["_build"]
 suppress_warnings = ["myst.header"]  # a part of another text begins at its own level
+smartquotes = False
 default_role = "code"  # docstrings write `name` for what is code
 
 myst_heading_anchors = 3

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pylocks
+from pylocks import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +25,8 @@ MODULES = ("events", "metrics", "observe", "deadlocks", "multiprocessing")
 """Public modules, where there are such, of which the reference shows all public names."""
 
 _LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
+
+_ERROR = re.compile(rf"(?<![\w.])({'|'.join(errors.__all__)})(?![\w`])")
 
 
 def linked(text: str, source: str, page: str) -> str:
@@ -98,10 +101,12 @@ def _is_error(name: str) -> bool:
 
 
 def _docstring(_app: Any, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
-    """Docstrings are plain text: but for `code`, characters mean themselves."""
+    """Docstrings are plain text: but for `code`, characters mean themselves; and errors are linked."""
     for at, line in enumerate(lines):
         pieces = line.split("`")
-        pieces[::2] = [re.sub(r"(?<=\w)_(?!\w)|[*|]", r"\\\g<0>", piece) for piece in pieces[::2]]
+        for i, piece in list(enumerate(pieces))[::2]:
+            plain = re.sub(r"(?<=\w)_(?!\w)|[*|]", r"\\\g<0>", piece)
+            pieces[i] = _ERROR.sub(r":py:exc:`~pylocks.\g<0>`", plain)
         lines[at] = "`".join(pieces)
 
 
