@@ -13,7 +13,7 @@ VENV    := .venv-$(VERSION)
 BIN     := $(VENV)/bin
 C_FILES := $(shell find csrc -name '*.[ch]' -o -name '*.cdef' -o -name '*.py')
 
-.PHONY: help stress test fuzz tsan model bench lint sdist wheel clean
+.PHONY: help stress docs test fuzz tsan model bench lint sdist wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the stamps share one virtual environment
@@ -47,6 +47,9 @@ tsan: ## threads in one process, under the thread sanitizer; ARGS="--seconds 60"
 model: ## the protocol's model, checked by spin; ARGS="--quick"
 	@PYTHONPATH=tests $(PYTHON) -m model $(ARGS)
 
+docs: $(VENV)/.docs ## the documentation's site, into docs/_build
+	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build && echo docs/_build/index.html
+
 sdist: $(VENV)/.test ## source distribution, into dist/
 	@$(BIN)/python -m build --sdist
 
@@ -55,7 +58,7 @@ wheel: $(VENV)/.test ## binary wheel for this Python, into dist/
 	@$(BIN)/python -m build --wheel
 
 clean: ## remove all that the other targets made
-	rm -rf build dist pylocks.egg-info .venv-*
+	rm -rf build dist docs/_build pylocks.egg-info .venv-*
 	rm -f pylocks/*.so
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .benchmarks .hypothesis .mypy_cache .ruff_cache

@@ -37,7 +37,9 @@ def linked(text: str, source: str, page: str) -> str:
         if not (ROOT / target).exists():
             return found[0]  # no link, or a wrong one, of which Sphinx will tell
         if (ROOT / target).is_dir():
-            target = f"{target}/__init__.py" if (ROOT / target / "__init__.py").exists() else f"{target}/README.md"
+            target = (
+                f"{target}/__init__.py" if (ROOT / target / "__init__.py").exists() else f"{target}/README.md"
+            )
         target = PAGES.get(target, target)
         return os.path.relpath(target, PurePosixPath(page).parent) + (found[2] or "")
 

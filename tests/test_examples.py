@@ -1,4 +1,4 @@
-"""What README.md and docs/ show is so: their Python runs, their sessions print what they say, their commands exist.
+"""What README.md and docs/ show is so: Python runs, sessions print what they say, commands exist.
 
 The blocks of a page are run one after another, as somebody would who reads it.  A block that ends in the
 usual `if __name__ == "__main__"`, or begins with the comment of a file's name, is a program of its own;
