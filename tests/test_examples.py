@@ -48,6 +48,24 @@ import pylocks.segment
 pylocks.segment.PREFIX = {prefix!r}
 """
 """Run by every interpreter of a page before anything else: what its domains are called in /dev/shm."""
+SETTLED = """
+import os, sys, time
+import pylocks
+from pylocks import observe
+
+deadline = time.monotonic() + 60
+while time.monotonic() < deadline:
+    try:
+        found = observe.snapshot(f"user.{os.geteuid()}")
+    except pylocks.PylocksError:
+        continue
+    for lock in found.locks:
+        people = [lock.owner, *lock.waiters]
+        if any(who is not None and who.vcpu.pid == int(sys.argv[1]) for who in people):
+            sys.exit()
+sys.exit("it neither holds nor waits for a lock")
+"""
+"""Waits until a process holds a lock of this user, or waits for one."""
 
 
 def name_of(path: Path) -> str:
@@ -79,7 +97,12 @@ class Scratch:
         tools = path / ".tools"
         tools.mkdir()
         (tools / "sitecustomize.py").write_text(PRIVATE.format(prefix=self.prefix))
-        for command, module in (("python", ""), ("pylocks", "-m pylocks ")):
+        (tools / "settled.py").write_text(SETTLED)
+        for command, module in (
+            ("python", ""),
+            ("pylocks", "-m pylocks "),
+            ("settled", f"{shlex.quote(str(tools / 'settled.py'))} "),
+        ):
             script = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module}"$@"\n'
             (tools / command).write_text(script)
             (tools / command).chmod(0o755)
@@ -91,7 +114,7 @@ class Scratch:
             "COLUMNS": "100",
         }
 
-    def run(self, *command: str, check: bool = True) -> str:
+    def run(self, *command: str) -> str:
         """What it prints; fails if it does, and ends whatever it leaves behind."""
         process = subprocess.Popen(
             command,
@@ -104,9 +127,8 @@ class Scratch:
             os.killpg(process.pid, signal.SIGKILL)
             out = f"{process.communicate()[0]}\nkilled after {LIMIT_S:g} s"
         left = run.end_session(process.pid)
-        if check:
-            assert process.returncode == 0, f"exit status {process.returncode}:\n{out}"
-            assert not left, f"processes were left behind; it printed\n{out}"
+        assert process.returncode == 0, f"exit status {process.returncode}:\n{out}"
+        assert not left, f"processes were left behind; it printed\n{out}"
         return out
 
     def clean(self) -> None:
@@ -158,20 +180,25 @@ def joined(parts: list[markdown.Block], granted: dict[str, str]) -> str:
 
 
 def check_session(text: str, scratch: Scratch) -> None:
-    """Run the commands behind `$ `, in one shell; a line `...` stands for any lines of what they print."""
+    """Run the commands behind `$ `, in one shell; a line `...` stands for any lines of what they print.
+
+    After one that is sent to the background (`&`) it goes on when that one holds or waits for a lock.
+    """
     lines = text.splitlines()
     commands = [line[2:] for line in lines if line.startswith("$ ")]
+    commands = [f"{line} settled $!" if line.endswith("&") else line for line in commands]
     wanted = [line for line in lines if not line.startswith("$ ")]
     script = "\n".join(["set -e", *commands, "wait"])
-    said = scratch.run("bash", "-c", script, check="exit status" not in text)
-    pattern = "".join(r"(.*\n)*?" if line == "..." else pattern_of(line) + r"\n" for line in wanted)
+    said = scratch.run("bash", "-c", script).replace(f"{scratch.path}/", "")
+    said = re.sub(r"^bash: line \d+: .* (Killed|Terminated) .*\n", "", said, flags=re.MULTILINE)  # of jobs
+    pattern = "".join(r"(?:.*\n)*?" if line == "..." else pattern_of(line) + r"\n" for line in wanted)
     assert re.fullmatch(pattern, said), f"expected\n{chr(10).join(wanted)}\nand it printed\n{said}"
 
 
 def pattern_of(line: str) -> str:
-    """`...` in a line stands for anything, and so do numbers for each other."""
+    """`...` in a line stands for anything; numbers stand for each other, and so do spaces."""
     escaped = re.escape(line).replace(re.escape("..."), ".*")
-    return re.sub(r"\d+", r"\\d+", escaped)
+    return re.sub(r"(?:\\ )+", r" +", re.sub(r"\d+", r"\\d+", escaped))
 
 
 # ------------------------------------------------------------------ commands
