@@ -20,7 +20,10 @@ version = release = pylocks.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "pages"]
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.header"]  # a part of another text begins at its own level
+suppress_warnings = [
+    "myst.header",  # a part of another text begins at its own level
+    "misc.highlighting_failure",  # a part of a program need not be one
+]
 smartquotes = False
 default_role = "code"  # docstrings write `name` for what is code
 

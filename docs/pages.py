@@ -36,10 +36,10 @@ def linked(text: str, source: str, page: str) -> str:
         target = os.path.normpath(PurePosixPath(source).parent / found[1])
         if not (ROOT / target).exists():
             return found[0]  # no link, or a wrong one, of which Sphinx will tell
-        if (ROOT / target).is_dir():
-            target = (
-                f"{target}/__init__.py" if (ROOT / target / "__init__.py").exists() else f"{target}/README.md"
-            )
+        if (ROOT / target).is_dir():  # which has no page: what is in it that says most
+            files = sorted(path.name for path in (ROOT / target).iterdir() if path.is_file())
+            first = next((name for name in ("README.md", "__init__.py") if name in files), files[0])
+            target = f"{target}/{first}"
         target = PAGES.get(target, target)
         return os.path.relpath(target, PurePosixPath(page).parent) + (found[2] or "")
 

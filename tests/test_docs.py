@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-import sys
 import zlib
 from pathlib import Path
 
@@ -19,10 +18,10 @@ DOCS = ROOT / "docs"
 if not DOCS.is_dir():  # pragma: no cover
     pytest.skip("these tests read the source tree", allow_module_level=True)
 
-sys.path.append(str(DOCS))
-import pages  # noqa: E402
-
-sys.path.remove(str(DOCS))
+_spec = importlib.util.spec_from_file_location("pages_of_the_site", DOCS / "pages.py")
+assert _spec and _spec.loader
+pages = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(pages)
 
 ELSEWHERE = re.compile(
     r"""<(?:link|script|img|iframe|source)\b[^>]*\b(?:src|href|srcset)=["'](?:https?:)?//[^"']+"""

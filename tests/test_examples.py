@@ -144,11 +144,20 @@ def scratch(tmp_path: Path) -> Iterator[Scratch]:
     made.clean()
 
 
-def with_code(language: str) -> list[Path]:
-    return [path for path in PAGES if any(b.language == language for b in markdown.blocks(path))]
+def with_code(language: str) -> set[Path]:
+    found = {path for path in PAGES if any(b.language == language for b in markdown.blocks(path))}
+    return {path for path in found if markdown.run_by(path) is None}
 
 
-@pytest.mark.parametrize("path", sorted({*with_code("python"), *with_code("console")}), ids=name_of)
+def test_who_is_said_to_run_a_page_does() -> None:
+    for path in PAGES:
+        tests = markdown.run_by(path)
+        assert tests is None or path.name in (ROOT / tests).read_text(), (
+            f"{tests} knows nothing of {path.name}"
+        )
+
+
+@pytest.mark.parametrize("path", sorted(with_code("python") | with_code("console")), ids=name_of)
 def test_what_a_page_shows_runs(path: Path, scratch: Scratch) -> None:
     everything = [block for block in markdown.blocks(path) if why_not(path, block) is None]
     programs = [block for block in everything if is_program(block)]

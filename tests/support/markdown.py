@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from markdown_it import MarkdownIt
 
 BEFORE = "<!-- run first:"
 NOT_RUN = "<!-- not run:"
+RUN_BY = re.compile(r"^<!-- run by (tests/\w+\.py) -->$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,9 @@ def blocks(path: Path) -> list[Block]:
         elif reason is not None:
             raise AssertionError(f"{path}:{start + 1}: the comment before is about no block of code")
     return found
+
+
+def run_by(path: Path) -> str | None:
+    """The tests that run a file's blocks in a way of their own, of a comment `<!-- run by TESTS -->`."""
+    found = RUN_BY.search(path.read_text())
+    return found[1] if found else None
