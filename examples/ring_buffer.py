@@ -106,6 +106,7 @@ def main() -> int:
     try:
         for process in producers + consumers:
             process.start()
+        print(f"{len(producers)} processes put, {len(consumers)} take; Ctrl-C ends them", flush=True)
         for process in producers:
             process.join()
         ring.close()

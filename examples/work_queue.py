@@ -104,6 +104,7 @@ def main() -> int:
     try:
         for process in workers:
             process.start()
+        print(f"{given.workers} workers for {given.jobs} jobs; Ctrl-C ends them", flush=True)
         while any(process.exitcode != 0 for process in workers):
             wait([process.sentinel for process in workers if process.is_alive()], timeout=0.01)
             done = sum(jobs.state)

@@ -154,6 +154,7 @@ def test_ctrl_c_ends_them_without_a_word(name: str) -> None:
     """As a terminal sends it: to the program and all its workers."""
     arguments, status, workers = ENDLESS[name]
     with started(name, *arguments) as process:
+        assert process.stdout and process.stdout.readline()  # all are started
         until(lambda: ignore_ctrl_c(process.pid) >= workers, "the workers to begin")
         os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=PATIENCE_S)
