@@ -85,6 +85,25 @@ def test_a_ring_of_any_size_will_do(places: str) -> None:
     assert "all there" in example("ring_buffer.py", *arguments)
 
 
+@pytest.mark.parametrize("moment", ("ring.memory[:] = bytes(len(ring.memory))", "ring.not_empty.notify()"))
+def test_who_dies_while_it_puts_has_put_nothing(moment: str) -> None:
+    script = (
+        "import os\n"
+        "settle()\n"
+        "ring = Ring(2, 8)\n"
+        "if (child := os.fork()) == 0:\n"
+        "    ring.lock.acquire()\n"
+        f"    {moment}\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.waitpid(child, 0)\n"
+        "ring.put(b'one')\n"
+        "ring.put(b'two')\n"
+        "ring.close()\n"
+        "print(ring.get(), ring.get(), ring.get(), ring.lock.owner_died)\n"
+    )
+    assert with_example("ring_buffer", script) == "b'one' b'two' None False\n"
+
+
 def test_every_job_gets_done_though_workers_are_killed() -> None:
     said = example("work_queue.py", "--jobs", "200", "--kills", "6")
     assert "200 of 200 jobs done" in said
