@@ -68,7 +68,7 @@ def others(text: str) -> str:
     names = set(re.findall(r"^\.\. auto\w+:: pylocks\.(\w+)$", text, re.MULTILINE))
     missing = [name for name in pylocks.__all__ if name not in names]
     kinds = {
-        "The family": [name for name in missing if _is_class(name) and not _is_error(name)],
+        "More classes": [name for name in missing if _is_class(name) and not _is_error(name)],
         "Functions": [name for name in missing if not _is_class(name)],
         "Errors and warnings": [name for name in missing if _is_error(name)],
     }
