@@ -15,7 +15,7 @@ VENV    := .venv-$(VERSION)
 BIN     := $(VENV)/bin
 C_FILES := $(shell find csrc -name '*.[ch]' -o -name '*.cdef' -o -name '*.py')
 
-.PHONY: help stress test test-all torture fuzz tsan model aarch64 musl bench lint sdist wheel clean
+.PHONY: help stress docs test test-all torture fuzz tsan model aarch64 musl bench lint sdist wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # the stamps share one virtual environment
@@ -58,6 +58,9 @@ aarch64: ## the core's checks in C on another processor, emulated; ARGS="--repea
 musl: ## the same with another C library
 	@PYTHONPATH=tests $(PYTHON) -m portable musl $(ARGS)
 
+docs: $(VENV)/.docs ## the documentation's site, into docs/_build
+	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build && echo docs/_build/index.html
+
 sdist: $(VENV)/.test ## source distribution, into dist/
 	@$(BIN)/python -m build --sdist
 
@@ -66,7 +69,7 @@ wheel: $(VENV)/.test ## binary wheel for this Python, into dist/
 	@$(BIN)/python -m build --wheel
 
 clean: ## remove all that the other targets made
-	rm -rf build dist pylocks.egg-info .venv-*
+	rm -rf build dist docs/_build pylocks.egg-info .venv-*
 	rm -f pylocks/*.so
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .benchmarks .hypothesis .mypy_cache .ruff_cache

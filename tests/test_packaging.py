@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(400)  # building and installing takes tens of s
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_PRODUCTS = shutil.ignore_patterns(
-    ".git", ".venv*", ".*_cache", ".benchmarks", ".hypothesis", "build", "dist", "__pycache__",
+    ".git", ".venv*", ".*_cache", ".benchmarks", ".hypothesis", "build", "_build", "dist", "__pycache__",
     "*.egg-info", "*.so", "*.o", "*.py[cod]",
 )  # fmt: skip
 
@@ -135,7 +135,7 @@ def test_metadata(artifacts: Artifacts) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "MIT"
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    extras = {"cli", "service", "stacks", "bench", "test"}
+    extras = {"cli", "service", "stacks", "docs", "bench", "test"}
     assert set(metadata.get_all("Provides-Extra", [])) == {*extras, "all"}
 
     requirements = metadata.get_all("Requires-Dist", [])
