@@ -71,7 +71,7 @@ class PacketConnection(Connection):
 
     def _send_bytes(self, buf: memoryview) -> None:
         size = len(buf)
-        if size < PACKET:
+        if size < PACKET - 1:
             os.write(self._handle, WHOLE + buf)
             return
         parts = size % PACKET  # what is left are full packets
