@@ -8,7 +8,7 @@ from pylocks.domain import Domain
 from pylocks.sync import Shared
 from pylocks.views import Owner
 
-__all__ = ["Mutex"]
+__all__ = ["Mutex", "RMutex"]
 
 
 class Mutex(Shared, _lock.Mutex):
@@ -61,3 +61,17 @@ class Mutex(Shared, _lock.Mutex):
         if owner is None:
             return "free"
         return f"held by thread {owner.tid} of process {owner.pid}, {self.waiters} waiting"
+
+
+class RMutex(_lock.RMutex, Mutex):
+    """A Mutex that belongs to the thread that took it: that one may take it again, and no other releases it.
+
+    What a Condition has of its own: whoever comes back from a wait wants it, and a lock that is handed on in
+    order of arrival would make each of them wait for a turn.  depth: how often this thread has acquired it.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *, name: str | None = None, domain: Domain | None = None) -> RMutex:
+        """See the class; WrongKindError, and any DomainError."""
+        return cls._open("RMutex", name, domain)

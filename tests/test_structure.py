@@ -305,7 +305,8 @@ ORDER = (
     "__init__",
 )
 ON_TOP = (
-    "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics", "serve", "cli",
+    "multiprocessing", "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics", "serve",
+    "cli",
     "__main__",
 )  # fmt: skip
 # What makes things that are built on domains; imported when it is called.

@@ -7,7 +7,7 @@
 
 typedef struct {
     SyncObject sync;
-    PyObject *lock; /* a LockObject, or a SyncObject of kind mutex; NULL until it is paired */
+    PyObject *lock; /* a LockObject, or a SyncObject of kind mutex or rmutex; NULL until it is paired */
     char is_mutex;
 } ConditionObject;
 
@@ -16,14 +16,6 @@ typedef struct {
 
 /* ------------------------------------------------------------------- its lock */
 
-static int mutex_owned(SyncObject *mutex)
-{
-    struct plk_seat *seat = plk_seat_of(mutex->ref.guard.domain);
-
-    return seat != NULL && (PLK_LOAD(&mutex->ref.sync->word) & PLK_SYNC_STATE) ==
-                               PLK_MUTEX_HOLDER(PLK_LOAD(&seat->vcpu->generation), seat->tag);
-}
-
 /* 1; 0: exception set. */
 static int has_lock(ConditionObject *self)
 {
@@ -31,10 +23,10 @@ static int has_lock(ConditionObject *self)
         PyErr_SetString(PyExc_ValueError, "the condition has no lock yet");
         return 0;
     }
-    if (self->is_mutex ? mutex_owned(MUTEX_OF(self)) : plk_owns(&LOCK_OF(self)->lock))
+    if (self->is_mutex ? plk_mutex_owned(MUTEX_OF(self)) : plk_owns(&LOCK_OF(self)->lock))
         return 1;
     if (self->is_mutex)
-        PyErr_Format(PyExc_RuntimeError, "%R is not held by this thread", self->lock);
+        plk_not_owner(self->lock);
     else
         plk_raise(-EPERM, LOCK_OF(self)->domain, &LOCK_OF(self)->lock);
     return 0;
@@ -47,9 +39,11 @@ static uint32_t let_go(ConditionObject *self, struct plk_seat *seat)
     uint32_t again = 0;
 
     if (self->is_mutex) {
+        if (MUTEX_OF(self)->ref.kind == PLK_KIND_rmutex)
+            again = (uint32_t)PLK_LOAD(&MUTEX_OF(self)->ref.sync->data[0]);
         if (plk_mutex_give(MUTEX_OF(self)->ref.sync) == 1)
             PLK_SYNC_API->act(&MUTEX_OF(self)->ref, seat, PLK_ACT_SETTLE, 0);
-        return 0;
+        return again;
     }
     if (LOCK_OF(self)->recursive) {
         again = PLK_LOAD(plk_again(lock));
@@ -97,6 +91,8 @@ static int take_back(ConditionObject *self, uint32_t again)
         else
             PyErr_Clear();
     }
+    if (rc == 1 && self->is_mutex && MUTEX_OF(self)->ref.kind == PLK_KIND_rmutex)
+        PLK_STORE(&MUTEX_OF(self)->ref.sync->data[0], again);
     if (rc == 1 && !self->is_mutex && LOCK_OF(self)->recursive)
         PLK_STORE(plk_again(lock), again);
     /* It has the lock and keeps it: who is refused would otherwise leave a `with` without it. */
@@ -206,7 +202,8 @@ static PyObject *condition_use(ConditionObject *self, PyTypeObject *type, PyObje
     if (nargs != 1 || (names != NULL && PyTuple_GET_SIZE(names) != 0))
         return PyErr_Format(PyExc_TypeError, "_use(lock) takes a lock");
     is_mutex = PyObject_TypeCheck(args[0], (PyTypeObject *)types->sync) &&
-               ((SyncObject *)args[0])->ref.kind == PLK_KIND_mutex;
+               (((SyncObject *)args[0])->ref.kind == PLK_KIND_mutex ||
+                ((SyncObject *)args[0])->ref.kind == PLK_KIND_rmutex);
     if (!is_mutex && !PyObject_TypeCheck(args[0], (PyTypeObject *)types->lock))
         return PyErr_Format(PyExc_TypeError, "the lock of a condition is a TicketLock or a TicketRLock, not %R",
                             args[0]);

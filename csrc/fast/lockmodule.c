@@ -65,6 +65,8 @@ static int module_exec(PyObject *module)
     for (i = 0; i < sizeof(synced) / sizeof(synced[0]); i++) {
         PyObject *type = add_type(module, synced[i], types->sync);
 
+        if (synced[i] == &plk_mutex_spec && type != NULL)
+            Py_XSETREF(type, add_type(module, &plk_rmutex_spec, type));
         Py_XDECREF(type);
         if (type == NULL)
             return -1;

@@ -23,6 +23,18 @@ int plk_sync_do(SyncObject *self, uint32_t what, uint64_t value)
     return rc;
 }
 
+void plk_not_owner(PyObject *object)
+{
+    PyObject *errors = PyImport_ImportModule("pylocks.errors"), *type = NULL;
+
+    if (errors != NULL)
+        type = PyObject_GetAttrString(errors, "NotOwnerError");
+    if (type != NULL)
+        PyErr_Format(type, "%R is not held by this thread; only the thread that acquired it can release it", object);
+    Py_XDECREF(type);
+    Py_XDECREF(errors);
+}
+
 void plk_sync_undo(SyncObject *self, uint32_t what, uint64_t value)
 {
     PyObject *type, *exception, *traceback;

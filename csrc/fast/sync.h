@@ -13,6 +13,7 @@ typedef struct {
 
 extern PyType_Spec plk_sync_spec PLK_HIDDEN, plk_semaphore_spec PLK_HIDDEN, plk_mutex_spec PLK_HIDDEN,
     plk_event_spec PLK_HIDDEN, plk_sync_within_spec PLK_HIDDEN, plk_condition_spec PLK_HIDDEN,
+    plk_rmutex_spec PLK_HIDDEN,
     plk_barrier_spec PLK_HIDDEN, plk_rwlock_spec PLK_HIDDEN, plk_side_spec PLK_HIDDEN;
 
 /* How an object is entered and left by `with`.  seconds as plk_sync_wait_for.  1: taken, 0: timed out, -1:
@@ -21,6 +22,11 @@ int plk_semaphore_take(SyncObject *self, double seconds) PLK_HIDDEN;
 int plk_semaphore_give(SyncObject *self) PLK_HIDDEN;
 int plk_mutex_enter(SyncObject *self, double seconds) PLK_HIDDEN;
 int plk_mutex_leave(SyncObject *self) PLK_HIDDEN;
+int plk_rmutex_take(SyncObject *self, double seconds) PLK_HIDDEN;
+int plk_rmutex_give(SyncObject *self) PLK_HIDDEN;
+
+/* NotOwnerError: the object is not this thread's. */
+void plk_not_owner(PyObject *object) PLK_HIDDEN;
 
 #define PLK_SYNC_API (plk_module_self.api->sync)
 
@@ -49,6 +55,15 @@ int plk_sync_open(SyncObject *self) PLK_HIDDEN;
 PLK_INLINE struct plk_seat *plk_sync_seat(SyncObject *self)
 {
     return plk_seat_for(&self->ref.guard, self->domain);
+}
+
+/* It is a mutex, and this thread's; only while its domain is open. */
+PLK_INLINE int plk_mutex_owned(const SyncObject *self)
+{
+    struct plk_seat *seat = plk_seat_of(self->ref.guard.domain);
+
+    return seat != NULL && (PLK_LOAD(&self->ref.sync->word) & PLK_SYNC_STATE) ==
+                               PLK_MUTEX_HOLDER(PLK_LOAD(&seat->vcpu->generation), seat->tag);
 }
 
 #endif

@@ -17,6 +17,7 @@ static const struct {
     [PLK_KIND_bounded] = {plk_semaphore_take, plk_semaphore_give},
     [PLK_KIND_owned] = {plk_semaphore_take, plk_semaphore_give},
     [PLK_KIND_mutex] = {plk_mutex_enter, plk_mutex_leave},
+    [PLK_KIND_rmutex] = {plk_rmutex_take, plk_rmutex_give},
 };
 
 /* SyncWithin(object, seconds) */

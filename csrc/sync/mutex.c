@@ -59,7 +59,9 @@ static int plk_mutex_quick(struct plk_sync_wait *w)
 
 static void plk_mutex_settle(struct plk_at *at) { plk_settle_calling(at, plk_mutex_can); }
 
-const struct plk_kind_ops plk_kind_mutex = {.attempt = plk_mutex_attempt,
-                                        .quick = plk_mutex_quick,
-                                        .settle = plk_mutex_settle,
-                                        .look = plk_mutex_look};
+/* rmutex: how often its holder has taken it is for fast/rmutex.c. */
+#define PLK_MUTEX                                                                                \
+    .attempt = plk_mutex_attempt, .quick = plk_mutex_quick, .settle = plk_mutex_settle, .look = plk_mutex_look
+
+const struct plk_kind_ops plk_kind_mutex = {PLK_MUTEX};
+const struct plk_kind_ops plk_kind_rmutex = {PLK_MUTEX};

@@ -217,7 +217,7 @@ def _table(subject: str, plan: Slice) -> Iterator[Table]:
     words = memoryview(mmap.mmap(-1, 3 * WORD * plan.processes)).cast("Q")
     with pylocks.Domain(vcpus=plan.processes + SPARE_VCPUS, locks=plan.processes + SPARE_LOCKS) as domain:
         ours = subject.startswith("pylocks.")
-        kit = _Ours(domain) if ours else multiprocessing.get_context("fork")
+        kit: Any = _Ours(domain) if ours else multiprocessing.get_context("fork")
 
         def sides() -> tuple[Any, Any]:
             if subject == "pylocks.RWLock":

@@ -94,7 +94,7 @@ class BaseContext(standard.BaseContext):
 
         return Event(ctx=self.get_context())
 
-    def Barrier(
+    def Barrier(  # type: ignore[override]
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
     ) -> synchronize.Barrier:
         """Where `parties` wait for each other."""
@@ -174,7 +174,7 @@ class DefaultContext(BaseContext, standard.DefaultContext):
 
 
 _theirs = standard._default_context
-_standard_contexts: dict[str, standard.BaseContext] = standard._concrete_contexts
+_standard_contexts: dict[str, standard.BaseContext] = vars(standard)["_concrete_contexts"]
 _concrete_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),

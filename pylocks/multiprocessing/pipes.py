@@ -68,10 +68,11 @@ class PacketConnection(Connection):
     _handle: int
     _pages = -1
     """The same end of the same pipe, without packet mode."""
+    _poller: select.poll | None = None
 
     def _send_bytes(self, buf: memoryview) -> None:
         size = len(buf)
-        if size < PACKET:
+        if size < PACKET - 1:
             os.write(self._handle, WHOLE + buf)
             return
         parts = size % PACKET  # what is left are full packets
@@ -149,9 +150,10 @@ class PacketConnection(Connection):
         return packet
 
     def _more_within(self, milliseconds: int) -> bool:
-        poll = select.poll()
-        poll.register(self._handle, select.POLLIN)
-        return bool(poll.poll(milliseconds))
+        if self._poller is None:
+            self._poller = select.poll()
+            self._poller.register(self._handle, select.POLLIN)
+        return bool(self._poller.poll(milliseconds))
 
     def _await_part(self, pid: int, started: int) -> None:
         while not self._more_within(PATIENCE_MS):

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import pylocks.multiprocessing as mp
+from pylocks.multiprocessing import pipes
 
 
 class Point(ctypes.Structure):
@@ -43,6 +44,16 @@ def put_long(queue: Any, length: int) -> None:
 def kill_me(_: Any = None) -> None:
     """As the kernel does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_while_writing(queue: Any) -> None:
+    """Die halfway through a long message, with the lock that writers take turns with."""
+    with queue._wlock:
+        written = os.write(
+            queue._writer.fileno(), pipes._first.pack(pipes.FIRST, 100 * pipes.PACKET, *pipes._myself())
+        )
+        assert written == pipes._first.size
+        kill_me()
 
 
 def look(queue: Any, depth: int) -> None:

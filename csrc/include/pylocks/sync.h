@@ -35,6 +35,7 @@
     X(owned, "owned Semaphore")        \
     X(event, "Event")                  \
     X(mutex, "Mutex")                  \
+    X(rmutex, "RMutex")                \
     X(condition, "Condition")          \
     X(barrier, "Barrier")              \
     X(rwlock, "RWLock")
