@@ -48,7 +48,9 @@ class Shared(_lock.Sync):
         seed = ffi.new("struct plk_seed *", {"kind": KINDS[kind], "initial": initial, "limit": limit})
         with domain._guard:
             s = domain._live()
-            index = lib.plk_sync_new(s, seed) if raw is None else lib.plk_sync_find(s, raw, len(raw), True, seed)
+            index = (
+                lib.plk_sync_new(s, seed) if raw is None else lib.plk_sync_find(s, raw, len(raw), True, seed)
+            )
         index = domain._cell(int(index))
         made = cls._at(domain, index, kind, name)
         made._private = lib.plk_forks_seen() if name is None else None
@@ -70,7 +72,14 @@ class Shared(_lock.Sync):
     def __reduce__(self) -> tuple[Any, ...]:
         self._private = None  # from now on somebody else may use the cell
         cell = self.domain.cell(self.index)
-        return _from_pickle, (type(self), self.domain.token(), self.index, cell.generation, self.kind, self.name)
+        return _from_pickle, (
+            type(self),
+            self.domain.token(),
+            self.index,
+            cell.generation,
+            self.kind,
+            self.name,
+        )
 
     def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # The cell can be used again only if nobody else can have come by it.
@@ -92,9 +101,7 @@ def kind_at(domain: Domain, index: int) -> str:
     return NAMES.get(number, f"kind {number} of another version")
 
 
-def _from_pickle(
-    cls: type[S], token: Token, index: int, generation: int, kind: str, name: str | None
-) -> S:
+def _from_pickle(cls: type[S], token: Token, index: int, generation: int, kind: str, name: str | None) -> S:
     domain = from_token(token)
     cell = domain.cell(index)
     if cell.generation != generation or not cell.flags & lib.PLK_CELL_ALLOCATED:

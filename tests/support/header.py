@@ -21,7 +21,15 @@ class Geometry(ctypes.Structure):
         *(
             (f"off_{name}", u64)
             for name in (
-                "channels", "tombs", "entries", "vcpus", "cells", "syncs", "nodes", "tallies", "rings",
+                "channels",
+                "tombs",
+                "entries",
+                "vcpus",
+                "cells",
+                "syncs",
+                "nodes",
+                "tallies",
+                "rings",
             )  # fmt: skip
         ),
         ("size", u64),
