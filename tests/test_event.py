@@ -105,7 +105,7 @@ def test_names_and_pickles(name: str) -> None:
         e = pylocks.Event(name="ready", domain=domain)
         pickle.loads(pickle.dumps(e)).set()
         assert pylocks.Event(name="ready", domain=domain).is_set()
-        with pytest.raises(pylocks.WrongKindError, match="is a Event|is an Event"):
+        with pytest.raises(pylocks.WrongKindError, match="is an Event"):
             domain.lock("ready")
         with pytest.raises(TypeError):
             pylocks.Event("ready")  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Mutex, which stands for multiprocessing.Lock: anybody may release it, and its holder is known all the same."""
+"""Mutex, which stands for multiprocessing.Lock: anybody may release it, and its holder is known."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from support.wait import until
 
 
 class Forked:
-    """A forked child that runs a function and ends with 0, or 1 if it raises; killed at the end of the block."""
+    """A forked child that runs a function and ends with 0, or 1 if it raises."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.pid = os.fork()
