@@ -299,14 +299,17 @@ ORDER = (
     "semaphore",
     "event",
     "mutex",
+    "condition",
+    "barrier",
+    "rwlock",
     "service",
     "hypervisor",
     "events",
     "__init__",
 )
 ON_TOP = (
-    "multiprocessing", "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics", "serve",
-    "cli",
+    "multiprocessing", "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics",
+    "serve", "cli",
     "__main__",
 )  # fmt: skip
 # What makes things that are built on domains; imported when it is called.
