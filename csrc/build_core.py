@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE))
 from flags import COMPILE_ARGS  # noqa: E402
 
 # The layers of the core, in the order in which their headers may include each other.
-LAYERS = ("probe", "patch", "slow", "hv", "recover")
+LAYERS = ("probe", "patch", "slow", "sync", "hv", "recover")
 
 
 def relative(path: Path) -> str:

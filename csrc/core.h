@@ -21,5 +21,6 @@
 #include "patch/calibrate.h"
 #include "patch/patch.h"
 #include "slow/slow.h"
+#include "sync/sync.h"
 
 #endif

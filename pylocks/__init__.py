@@ -7,25 +7,37 @@ from pathlib import Path
 # _lock first: it says so where pylocks can't be used, before others fail in ways of their own.
 from pylocks import _lock as _lock
 from pylocks import errors
+from pylocks.barrier import Barrier
+from pylocks.condition import Condition
 from pylocks.domain import Domain
 from pylocks.errors import *  # noqa: F403
+from pylocks.event import Event
 from pylocks.hypervisor import Hypervisor
-from pylocks.locks import LockArray, TicketLock
+from pylocks.locks import LockArray, TicketLock, TicketRLock
 from pylocks.monitor import PreemptionMonitor
 from pylocks.ops import Op, ops
+from pylocks.rwlock import RWLock
+from pylocks.semaphore import BoundedSemaphore, Semaphore
 from pylocks.views import Owner, Stats, VCpu
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
     "Domain",
+    "Event",
     "Hypervisor",
     "LockArray",
     "Op",
     "Owner",
     "PreemptionMonitor",
+    "RWLock",
+    "Semaphore",
     "Stats",
     "TicketLock",
+    "TicketRLock",
     "VCpu",
     "api_address",
     "get_include",

@@ -98,7 +98,8 @@ class Domain:
         """The named locks."""
         from pylocks.locks import lock_at
 
-        return tuple(lock_at(self, index, name) for name, index in self._names())
+        names = self._names()
+        return tuple(lock_at(self, i, n) for n, i in names if not self.cell(i).flags & lib.PLK_CELL_SYNC)
 
     def _names(self) -> list[tuple[str, int]]:
         found = []
@@ -116,22 +117,17 @@ class Domain:
                 entry += 1
         return found
 
-    def find_cell(self, name: str, create: bool, policy: str | None = None) -> int:
+    def find_cell(self, name: str, create: bool, policy: str | None = None, kind: int = 0) -> int:
         """Index of the named cell; UnknownLockError, DomainFullError, ValueError.
 
         policy: of a new lock, and what an existing one must have; None: any, and fifo if it is new.
+        kind: PLK_RECURSIVE, of a new one.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"a lock's name is a str, not {type(name).__name__}: {name!r}")
+        raw = segment.encoded(name)
         self.not_an_array()
-        raw = name.encode()
-        if not raw or len(raw) > lib.PLK_NAME_MAX:
-            raise ValueError(
-                f"a lock's name is 1 to {lib.PLK_NAME_MAX} bytes of UTF-8, not {len(raw)}: {name!r}"
-            )
         with self._guard:
             s = self._live()
-            index = int(lib.plk_name_find(s, raw, len(raw), create, POLICIES[policy or "fifo"]))
+            index = int(lib.plk_name_find(s, raw, len(raw), create, POLICIES[policy or "fifo"] | kind))
         if index == -errno.ENOENT:
             known = ", ".join(repr(n) for n, _ in self._names()[:10]) or "none"
             raise errors.UnknownLockError(
@@ -144,12 +140,12 @@ class Domain:
             )
         return index
 
-    def new_cell(self, policy: str | None = None) -> int:
+    def new_cell(self, policy: str | None = None, kind: int = 0) -> int:
         """Allocate an unnamed cell; DomainFullError, ProtocolMismatchError."""
         self.not_an_array()
         with self._guard:
             s = self._live()
-            return self._cell(int(lib.plk_cell_new(s, POLICIES[policy or "fifo"])))
+            return self._cell(int(lib.plk_cell_new(s, POLICIES[policy or "fifo"] | kind)))
 
     def policy(self, index: int) -> str:
         """ "fifo" or "bounded"."""
@@ -273,6 +269,7 @@ class Domain:
         """
         with self._guard:
             found = lib.plk_recover(self._live())
+            found = found if found < 0 else min(found, lib.plk_sync_recover(self._segment))
         if found < 0:
             raise segment.refusal(found, ffi.new("struct plk_found *"), self.describe())
         return int(found)

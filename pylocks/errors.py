@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
 from pylocks._core import lib
 
 if TYPE_CHECKING:
+    from pylocks.barrier import Barrier
     from pylocks.deadlocks import Cycle
     from pylocks.domain import Domain
 
 __all__ = [
     "AbiMismatchError",
     "AlreadyOwnerError",
+    "BarrierDeathError",
     "ClosedError",
     "CorruptDomainError",
     "DeadlockError",
@@ -39,6 +42,7 @@ __all__ = [
     "UnknownDomainError",
     "UnknownLockError",
     "UnknownOpError",
+    "WrongKindError",
 ]
 
 
@@ -110,6 +114,14 @@ class UnknownLockError(PylocksError, LookupError):
     """The domain has no lock of that name, or it has been freed."""
 
 
+class BarrierDeathError(PylocksError, threading.BrokenBarrierError):
+    """A Barrier is broken because a thread died that waited at it or ran its action; the message names it."""
+
+
+class WrongKindError(PylocksError, ValueError):
+    """What has that name in the domain is of another kind: a Semaphore, say, and not a TicketLock."""
+
+
 class UnknownOpError(PylocksError, ValueError):
     """PYLOCKS_OPS, PYLOCKS_PATCH or PYLOCKS_PROTOCOL asks for what does not exist or can't be."""
 
@@ -164,18 +176,61 @@ def owner_died(domain: Domain, index: int, refuse: bool) -> None:
     warnings.warn(f"{text}. Put it in order and call mark_consistent().", OwnerDiedWarning, stacklevel=2)
 
 
+def mutex_owner_died(domain: Domain, index: int) -> None:
+    """Tell who has just acquired a lock that any thread may release of its former holder's death."""
+    warnings.warn(
+        f"a thread died while it held lock {domain.describe_lock(index)} of {domain.describe()}: "
+        "what it protects may be half-done",
+        OwnerDiedWarning,
+        stacklevel=2,
+    )
+
+
+def writer_died(domain: Domain, index: int) -> None:
+    """Tell who has just entered an RWLock that a writer died inside."""
+    warnings.warn(
+        f"a thread died while it wrote under RWLock {domain.describe_lock(index)} of {domain.describe()}: "
+        "what that protects may be half-done. Put it in order as its writer and call mark_consistent().",
+        OwnerDiedWarning,
+        stacklevel=2,
+    )
+
+
+def broken_barrier(barrier: Barrier, victim: int) -> threading.BrokenBarrierError:
+    """What a wait raises; victim: whose death broke the barrier, pid << 32 | tid, or 0."""
+    if victim and barrier.broken:
+        return BarrierDeathError(
+            f"{barrier}: thread {victim & 0xFFFFFFFF} of process {victim >> 32} died at it"
+        )
+    return threading.BrokenBarrierError(f"{barrier}: broken or reset during the wait")
+
+
 def lock_error(code: int, domain: Domain, index: int) -> Exception:
     """The exception for a refusal of the core (an errno) on lock `index` of the domain."""
     where = f"lock {domain.describe_lock(index)} of {domain.describe()}"
+    if code == errno.EMEDIUMTYPE:
+        from pylocks.sync import kind_at
+
+        return WrongKindError(
+            f"{where} is a {kind_at(domain, index)}: open it as what it is, or take another name"
+        )
+    if code == errno.ENOBUFS:
+        return DomainFullError(f"{where}: this thread holds or waits for as many objects as it can, 32")
+    if code == errno.EALREADY:
+        return AlreadyOwnerError(
+            f"{where}: this thread is inside already, and would wait for itself: a reader can't become the "
+            "writer, nor a writer a reader, without leaving first"
+        )
     if code == errno.EPERM and not domain.closed:
         return NotOwnerError(
             f"{where} is not held by this thread; {domain.describe_holder(index)}. "
-            "Only the thread that acquired a TicketLock can release it."
+            "Only the thread that acquired it can release it."
         )
     if code == errno.EDEADLK:
         return AlreadyOwnerError(
             f"{where} is already held by this thread, or waited for by a frame that a signal handler "
-            "interrupted: the thread would wait for itself. A TicketLock is not recursive."
+            "interrupted: the thread would wait for itself. Where a "
+            "holder is to acquire again, use a TicketRLock."
         )
     if code == errno.ELOOP:
         from pylocks.deadlocks.graph import error_found

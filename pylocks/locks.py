@@ -11,12 +11,12 @@ from typing import Any, SupportsIndex
 
 from pylocks import errors
 from pylocks._core import lib
-from pylocks._lock import Array, Lock, OrderedLock, Within
+from pylocks._lock import Array, Lock, OrderedLock, RecursiveLock, Within
 from pylocks.attach import Request
 from pylocks.domain import POLICIES, Domain, Token, from_token, make
 from pylocks.views import Owner
 
-__all__ = ["LockArray", "TicketLock"]
+__all__ = ["LockArray", "TicketLock", "TicketRLock"]
 
 ON_OWNER_DEATH = ("warn", "raise")
 # Sparse, so room costs nothing; one that was ever shared keeps its cell until the domain goes.
@@ -50,6 +50,13 @@ def user_domain(create: bool = True) -> Domain:
     return Domain(f"user.{os.geteuid()}", create=create)
 
 
+def domain_for(name: str | None, domain: Domain | None, create: bool = True) -> Domain:
+    """The one given, or where what has that name, or none, lies."""
+    if domain is not None:
+        return domain
+    return _default_domain() if name is None else _domain_for_name(name, create)
+
+
 def _refuses(on_owner_death: str) -> bool:
     """Whether the C side is to refuse; ValueError."""
     if on_owner_death not in ON_OWNER_DEATH:
@@ -62,7 +69,8 @@ def lock_at(domain: Domain, index: int, name: str | None = None, on_owner_death:
     """A handle of an existing cell; UnknownLockError, ClosedError."""
     if not 0 <= index < domain.lock_limit:
         raise errors.UnknownLockError(f"{domain.describe()} has no lock {index}")
-    kind = _kind(TicketLock, domain)
+    recursive = domain.cell(index).flags & lib.PLK_CELL_RECURSIVE
+    kind = _kind(TicketRLock if recursive else TicketLock, domain)
     lock: TicketLock = Lock.__new__(kind, domain, domain.address, index, _refuses(on_owner_death))
     lock.name, lock.on_owner_death = name, on_owner_death
     lock._private = None
@@ -110,9 +118,16 @@ class TicketLock(Lock):
         refuses = _refuses(on_owner_death)
         if name is None and not create:
             raise ValueError("create=False needs the name of a lock")
-        if domain is None:
-            domain = _default_domain() if name is None else _domain_for_name(name, create)
-        index = domain.new_cell(policy) if name is None else domain.find_cell(name, create, policy)
+        domain = domain_for(name, domain, create)
+        extra = lib.PLK_RECURSIVE if issubclass(cls, TicketRLock) else 0
+        if name is None:
+            index = domain.new_cell(policy, extra)
+        else:
+            index = domain.find_cell(name, create, policy, extra)
+            flags = domain.cell(index).flags
+            if bool(flags & lib.PLK_CELL_RECURSIVE) != bool(extra) and not flags & lib.PLK_CELL_SYNC:
+                is_one = "not recursive: a TicketLock" if extra else "a TicketRLock"
+                raise errors.WrongKindError(f"lock {name!r} of {domain.describe()} exists and is {is_one}")
         lock = super().__new__(_kind(cls, domain), domain, domain.address, index, refuses)
         lock.name, lock.on_owner_death = name, on_owner_death
         lock._private = lib.plk_forks_seen() if name is None else None
@@ -156,17 +171,29 @@ class TicketLock(Lock):
     def __repr__(self) -> str:
         what = repr(self.name) if self.name is not None else f"{self.index} in {self.domain.describe()}"
         if self.domain.closed:
-            return f"<pylocks.TicketLock {what}: closed>"
+            return f"<pylocks.{type(self).__name__} {what}: closed>"
         try:
             owner = self.owner
         except errors.DomainError as error:
-            return f"<pylocks.TicketLock {what}: {error}>"
+            return f"<pylocks.{type(self).__name__} {what}: {error}>"
         if owner is None:
-            return f"<pylocks.TicketLock {what}: free>"
+            return f"<pylocks.{type(self).__name__} {what}: free>"
         return (
-            f"<pylocks.TicketLock {what}: held by thread {owner.tid} of process {owner.pid}, "
+            f"<pylocks.{type(self).__name__} {what}: held by thread {owner.tid} of process {owner.pid}, "
             f"{self.waiters} waiting>"
         )
+
+
+class TicketRLock(RecursiveLock, TicketLock):
+    """A TicketLock that the thread which holds it may acquire again, at once.
+
+    It must then be released as often as it was acquired, by that thread; depth says how often that is.
+    All else, names, policies, timeouts and what is told of a holder's death at whatever depth, is as
+    TicketLock's, whose arguments it takes.  A name is a TicketLock's or a TicketRLock's:
+    WrongKindError for the other.  An owner's acquire() hears nothing of a death that it was told of as it entered.
+    """
+
+    __slots__ = ()
 
 
 def _kind(cls: type[TicketLock], domain: Domain) -> type[TicketLock]:

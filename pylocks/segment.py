@@ -67,6 +67,16 @@ def path_of(name: str) -> str:
     return PREFIX + name
 
 
+def encoded(name: str) -> bytes:
+    """What the directory of a domain knows a lock's name as; TypeError, ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"a lock's name is a str, not {type(name).__name__}: {name!r}")
+    raw = name.encode()
+    if not raw or len(raw) > lib.PLK_NAME_MAX:
+        raise ValueError(f"a lock's name is 1 to {lib.PLK_NAME_MAX} bytes of UTF-8, not {len(raw)}: {name!r}")
+    return raw
+
+
 def refusal(code: int, raw: CData, where: str) -> Exception:
     """The exception for a negative return of plk_inspect, plk_attach or plk_format."""
     code = -code

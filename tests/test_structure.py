@@ -23,7 +23,7 @@ if not CSRC.is_dir():  # pragma: no cover
     pytest.skip("these tests read the source tree", allow_module_level=True)
 
 # From the top down.  A layer may include itself and those below it; all may include the public face.
-LAYERS = ("fast", "patch", "slow", "hv", "recover")
+LAYERS = ("fast", "patch", "slow", "sync", "hv", "recover")
 LONGEST = 450
 """Lines of a module."""
 
@@ -294,6 +294,10 @@ ORDER = (
     "attach",
     "domain",
     "locks",
+    "sync",
+    "semaphore",
+    "event",
+    "mutex",
     "service",
     "hypervisor",
     "events",
@@ -304,7 +308,7 @@ ON_TOP = (
     "__main__",
 )  # fmt: skip
 # What makes things that are built on domains; imported when it is called.
-LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks")}
+LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks"), ("errors", "sync")}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:

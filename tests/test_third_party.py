@@ -150,7 +150,7 @@ print(exclude(), {row.module: row.kind for row in pylocks.ops() if row.op == "lo
 """
     )
     said = run(code, folder=shop).stdout
-    assert said == "True {'pylocks._lock': 'call', 'shop': 'indirect'}\n"
+    assert said == "True {'pylocks._lock': 'call', 'pylocks._core': 'call', 'shop': 'indirect'}\n"
 
 
 def test_errors_come_back_as_errno(shop: Path) -> None:

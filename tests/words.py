@@ -8,7 +8,7 @@ from pathlib import Path
 
 GEOMETRY = [
     "vcpus", "channels", "tombs", "entries", "cells", "stride", "off_channels", "off_tombs", "off_entries",
-    "off_vcpus", "off_cells", "off_tallies", "off_rings", "size",
+    "off_vcpus", "off_cells", "off_syncs", "off_nodes", "off_tallies", "off_rings", "size",
 ]  # fmt: skip
 
 
@@ -93,9 +93,9 @@ class Words:
         return next(i for i in range(self.geometry["vcpus"]) if self.u32(self.vcpu(i, "tid")) == tid)
 
     def region(self, offset: int) -> str:
-        """Which part of the segment: header, channels, tombs, entries, vcpus, cells, tallies or rings."""
+        """Which part of the segment: as in layout.h."""
         found = "header"
-        for part in ("channels", "tombs", "entries", "vcpus", "cells", "tallies", "rings"):
+        for part in ("channels", "tombs", "entries", "vcpus", "cells", "syncs", "nodes", "tallies", "rings"):
             if offset >= self.geometry[f"off_{part}"]:
                 found = part
         return found

@@ -25,9 +25,9 @@ void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock)
     Py_XDECREF(errors);
 }
 
-int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
+int plk_tell_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
 {
-    PyObject *errors, *told = NULL, *type, *value, *traceback;
+    PyObject *errors, *told = NULL;
 
     if (death == PLK_DEATH_IGNORED)
         return 1;
@@ -36,10 +36,16 @@ int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death de
         told = PyObject_CallMethod(errors, "owner_died", "OKi", domain, (unsigned long long)(lock->id - 1),
                                    death == PLK_DEATH_REFUSED);
     Py_XDECREF(errors);
-    if (told != NULL) {
-        Py_DECREF(told);
+    Py_XDECREF(told);
+    return told != NULL ? 1 : -1;
+}
+
+int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death)
+{
+    PyObject *type, *value, *traceback;
+
+    if (plk_tell_of_death(lock, domain, death) == 1)
         return 1;
-    }
     PyErr_Fetch(&type, &value, &traceback);
     plk_unlock(lock);
     PyErr_Restore(type, value, traceback);
@@ -71,7 +77,7 @@ static int learn_main_thread(void)
 }
 
 /* A thread that does not know looks at signals, which costs little. */
-static int is_main_thread(void) { return main_thread_known >= 0; }
+int plk_is_main_thread(void) { return main_thread_known >= 0; }
 
 /* In the child, the thread that forked is the main one. */
 void plk_forget_main_thread(void) { main_thread_known = 1; }
@@ -102,8 +108,7 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain)
 
 /* ----------------------------------------------------------------- waiting */
 
-
-static uint64_t next_pause(int main_thread)
+uint64_t plk_next_pause(int main_thread)
 {
     return main_thread ? plk_module_self.api->now() + SIGNAL_PAUSE_NS : PLK_FOREVER;
 }
@@ -164,7 +169,7 @@ static int queue_again(struct plk_wait *w, PyObject *domain)
 /* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
 int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
 {
-    int main_thread = is_main_thread(), rc;
+    int main_thread = plk_is_main_thread(), rc;
 
     /* A sibling thread may be the holder, and needs the GIL; but then this does nothing.  Else
      * who drops it may have to wait for a busy sibling's switch interval with the turn come. */
@@ -172,7 +177,7 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
         return 1;
     w->calls_back = w->gate != NULL;
     for (;;) {
-        w->pause = next_pause(main_thread);
+        w->pause = plk_next_pause(main_thread);
         Py_BEGIN_ALLOW_THREADS
         rc = plk_wait_turn(w);
         Py_END_ALLOW_THREADS
@@ -199,6 +204,11 @@ int plk_wait_in_queue(struct plk_wait *w, PyObject *domain)
     }
 }
 
+uint64_t plk_deadline(double seconds)
+{
+    return plk_module_self.api->now() + (uint64_t)(seconds * NS_PER_S);
+}
+
 static int acquire_try(struct plk_lock *lock, PyObject *domain)
 {
     struct plk_seat *seat = plk_seat_for(lock, domain);
@@ -218,12 +228,12 @@ static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds
     /* Free: no call, and the GIL kept.  Not ahead of a ticket of our own. */
     if (seat->left_count == 0 && plk_trylock_seated(lock, seat) == 0)
         return 1;
-    deadline = plk_module_self.api->now() + (uint64_t)(seconds * NS_PER_S);
-    main_thread = is_main_thread();
+    deadline = plk_deadline(seconds);
+    main_thread = plk_is_main_thread();
     for (;;) {
         /* This may poll, without a ticket, until the pause. */
         Py_BEGIN_ALLOW_THREADS
-        rc = plk_take_until(lock, &w, deadline, next_pause(main_thread));
+        rc = plk_take_until(lock, &w, deadline, plk_next_pause(main_thread));
         Py_END_ALLOW_THREADS
         if (rc == 0)
             return 1;
@@ -240,8 +250,7 @@ static int acquire_timed(struct plk_lock *lock, PyObject *domain, double seconds
     }
 }
 
-/* Arguments of acquire: (blocking=True, timeout=None), as threading.Lock's. */
-int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout)
+int plk_parse_timeout(int blocking, PyObject *timeout, double *found)
 {
     double seconds = -1;
 
@@ -263,9 +272,23 @@ int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyOb
             return -1;
         }
     }
-    if (!blocking || seconds == 0)
+    *found = blocking ? seconds : 0;
+    return 0;
+}
+
+int plk_acquire_for(struct plk_lock *lock, PyObject *domain, double seconds)
+{
+    if (seconds == 0)
         return acquire_try(lock, domain);
     return seconds == -1 ? plk_acquire_blocking(lock, domain) : acquire_timed(lock, domain, seconds);
+}
+
+/* Arguments of acquire: (blocking=True, timeout=None), as threading.Lock's. */
+int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout)
+{
+    double seconds;
+
+    return plk_parse_timeout(blocking, timeout, &seconds) != 0 ? -1 : plk_acquire_for(lock, domain, seconds);
 }
 
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,

@@ -11,6 +11,7 @@
 #include <structmember.h>
 
 #include <pylocks.h>
+#include <pylocks/recursive.h>
 
 #define METHOD(f) ((PyCFunction)(void (*)(void))(f))
 
@@ -20,11 +21,12 @@ typedef struct {
     PyObject *domain; /* the pylocks.Domain, kept alive for as long as this handle */
     PyObject *weakrefs;
     char refuses; /* 1: PLK_DEATH_REFUSED */
+    char recursive; /* 1: what follows the cell is a plk_depth */
 } LockObject;
 
 /* The module's state: types that others are checked against. */
 struct plk_types {
-    PyObject *lock, *ordered;
+    PyObject *lock, *ordered, *recursive, *sync;
 };
 
 /* What becomes of an acquisition after a holder died inside. */
@@ -35,7 +37,7 @@ enum plk_death {
 };
 
 extern PyType_Spec plk_lock_spec PLK_HIDDEN, plk_array_spec PLK_HIDDEN, plk_within_spec PLK_HIDDEN;
-extern PyType_Spec plk_ordered_spec PLK_HIDDEN;
+extern PyType_Spec plk_ordered_spec PLK_HIDDEN, plk_recursive_spec PLK_HIDDEN;
 
 /* Raise the exception that pylocks.errors makes of a refusal of the core. */
 void plk_raise(int rc, PyObject *domain, const struct plk_lock *lock) PLK_HIDDEN;
@@ -46,13 +48,29 @@ struct plk_seat *plk_first_seat(struct plk_lock *lock, PyObject *domain) PLK_HID
 /* Wait for the ticket of *w.  1: acquired, 0: timed out, -1: exception set. */
 int plk_wait_in_queue(struct plk_wait *w, PyObject *domain) PLK_HIDDEN;
 
+/* This thread may be Python's main one, which has to look at signals; when, while it waits. */
+int plk_is_main_thread(void) PLK_HIDDEN;
+uint64_t plk_next_pause(int main_thread) PLK_HIDDEN;
+
+/* So many seconds from now, CLOCK_MONOTONIC ns. */
+uint64_t plk_deadline(double seconds) PLK_HIDDEN;
+
+/* What the two come to: seconds, 0: do not wait, -1: for ever.  0; -1: exception set. */
+int plk_parse_timeout(int blocking, PyObject *timeout, double *found) PLK_HIDDEN;
+
 /* Arguments (blocking=True, timeout=None) of acquire; -1: exception set. */
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
                       PyObject **timeout) PLK_HIDDEN;
 
+/* Who has just acquired the lock hears of the death of another inside.  1; -1: exception set. */
+int plk_tell_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death) PLK_HIDDEN;
+
 /* The holder of the lock, which has just acquired it, hears of the death of another
  * inside.  1: it keeps the lock; -1: exception set, and released. */
 int plk_hear_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death) PLK_HIDDEN;
+
+/* Acquire within so many seconds, of plk_parse_timeout.  1: acquired, 0: not, -1: exception set. */
+int plk_acquire_for(struct plk_lock *lock, PyObject *domain, double seconds) PLK_HIDDEN;
 
 /* acquire with those arguments.  1: acquired, 0: not, -1: exception set. */
 int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyObject *timeout) PLK_HIDDEN;
@@ -62,6 +80,15 @@ PyObject *plk_lock_acquire(LockObject *self, PyObject *const *args, Py_ssize_t n
                            PyObject *names) PLK_HIDDEN;
 PyObject *plk_lock_enter(LockObject *self, PyObject *unused) PLK_HIDDEN;
 PyObject *plk_lock_release(LockObject *self, PyObject *unused) PLK_HIDDEN;
+
+/* Of the RecursiveLock type.  The first and the second: 1: acquired, 0: not, -1: exception set. */
+int plk_enter_again(LockObject *self) PLK_HIDDEN;
+int plk_recursive_with(LockObject *self, int blocking, PyObject *timeout,
+                       enum plk_death death) PLK_HIDDEN;
+PyObject *plk_recursive_acquire(LockObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *names) PLK_HIDDEN;
+PyObject *plk_recursive_enter(LockObject *self, PyObject *unused) PLK_HIDDEN;
+PyObject *plk_recursive_release(LockObject *self, PyObject *unused) PLK_HIDDEN;
 
 /* Before an acquisition of an OrderedLock; waits: 0 if it takes the lock only if it is free.
  * 0; -1: exception set. */

@@ -169,8 +169,10 @@ static PyObject *lock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->domain = domain;
     self->refuses = (char)refuses;
     rc = plk_lock_init(&self->lock, target, index);
-    if (rc == 0)
+    if (rc == 0) {
+        self->recursive = (char)plk_is_recursive(&self->lock);
         return (PyObject *)self;
+    }
     self->lock.id = (uint64_t)index + 1;
     plk_raise(rc, domain, &self->lock);
     Py_DECREF(self);

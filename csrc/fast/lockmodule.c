@@ -6,7 +6,7 @@
  *
  * It includes only the public headers and is to the core what any third-party
  * extension is. */
-#include "fast/acquire.h"
+#include "fast/sync.h"
 
 #include <pylocks/python.h>
 
@@ -40,7 +40,9 @@ static PyObject *add_type(PyObject *module, PyType_Spec *spec, PyObject *base)
 
 static int module_exec(PyObject *module)
 {
-    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec};
+    PyType_Spec *others[] = {&plk_array_spec, &plk_within_spec, &plk_sync_within_spec, &plk_side_spec};
+    PyType_Spec *synced[] = {&plk_semaphore_spec, &plk_mutex_spec,     &plk_event_spec,
+                             &plk_condition_spec, &plk_barrier_spec, &plk_rwlock_spec};
     struct plk_types *types = PyModule_GetState(module);
     static int at_fork;
     size_t i;
@@ -53,8 +55,19 @@ static int module_exec(PyObject *module)
     }
     at_fork = 1;
     types->lock = add_type(module, &plk_lock_spec, NULL);
-    if (types->lock == NULL || (types->ordered = add_type(module, &plk_ordered_spec, types->lock)) == NULL)
+    if (types->lock == NULL || (types->ordered = add_type(module, &plk_ordered_spec, types->lock)) == NULL ||
+        (types->recursive = add_type(module, &plk_recursive_spec, types->lock)) == NULL)
         return -1;
+    types->sync = add_type(module, &plk_sync_spec, NULL);
+    if (types->sync == NULL)
+        return -1;
+    for (i = 0; i < sizeof(synced) / sizeof(synced[0]); i++) {
+        PyObject *type = add_type(module, synced[i], types->sync);
+
+        Py_XDECREF(type);
+        if (type == NULL)
+            return -1;
+    }
     for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         PyObject *type = add_type(module, others[i], NULL);
 
@@ -100,6 +113,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     if (types != NULL) {
         Py_VISIT(types->lock);
         Py_VISIT(types->ordered);
+        Py_VISIT(types->recursive);
+        Py_VISIT(types->sync);
     }
     return 0;
 }
@@ -111,6 +126,8 @@ static int module_clear(PyObject *module)
     if (types != NULL) {
         Py_CLEAR(types->lock);
         Py_CLEAR(types->ordered);
+        Py_CLEAR(types->recursive);
+        Py_CLEAR(types->sync);
     }
     return 0;
 }

@@ -22,18 +22,22 @@ static PyObject *ordered_acquire(LockObject *self, PyObject *const *args, Py_ssi
     PyObject *timeout = NULL;
     int blocking = 1, waits = 1;
 
+    if (self->recursive && plk_owns(&self->lock)) /* nothing new is held */
+        return plk_recursive_acquire(self, args, nargs, names);
     if (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0)
         return NULL;
     if (timeout != NULL && timeout != Py_None && (waits = PyObject_IsTrue(timeout)) < 0)
         return NULL;
     if (plk_look_at_order(self, blocking && waits) != 0)
         return NULL;
-    return plk_lock_acquire(self, args, nargs, names);
+    return self->recursive ? plk_recursive_acquire(self, args, nargs, names)
+                           : plk_lock_acquire(self, args, nargs, names);
 }
 
 static PyObject *ordered_enter(LockObject *self, PyObject *unused)
 {
-    return plk_look_at_order(self, 1) == 0 ? plk_lock_enter(self, unused) : NULL;
+    (void)unused;
+    return ordered_acquire(self, NULL, 0, NULL);
 }
 
 /* By this thread, now. */

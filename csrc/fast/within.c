@@ -53,13 +53,18 @@ static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static PyObject *within_enter(WithinObject *self, PyObject *unused)
 {
     LockObject *lock = self->lock;
+    enum plk_death death = self->repairs ? PLK_DEATH_IGNORED : lock->refuses;
     int rc;
 
     (void)unused;
-    if (self->ordered && plk_look_at_order(lock, 1) != 0)
+    if (self->ordered && !(lock->recursive && plk_owns(&lock->lock)) && plk_look_at_order(lock, 1) != 0)
         return NULL;
-    rc = plk_acquire_with(&lock->lock, lock->domain, 1, self->seconds);
-    rc = plk_after(rc, &lock->lock, lock->domain, self->repairs ? PLK_DEATH_IGNORED : lock->refuses);
+    if (lock->recursive)
+        rc = plk_recursive_with(lock, 1, self->seconds, death);
+    else {
+        rc = plk_acquire_with(&lock->lock, lock->domain, 1, self->seconds);
+        rc = plk_after(rc, &lock->lock, lock->domain, death);
+    }
     if (rc > 0)
         return Py_NewRef((PyObject *)self->lock);
     if (rc == 0)
@@ -72,7 +77,8 @@ static PyObject *within_exit(WithinObject *self, PyObject *const *args, Py_ssize
     /* Without an exception: repaired.  A lock that is not held any more says so below. */
     if (self->repairs && (nargs == 0 || args[0] == Py_None))
         plk_mark_consistent(&self->lock->lock);
-    return plk_lock_release(self->lock, NULL);
+    return self->lock->recursive ? plk_recursive_release(self->lock, NULL)
+                                 : plk_lock_release(self->lock, NULL);
 }
 
 static int within_traverse(WithinObject *self, visitproc visit, void *arg)

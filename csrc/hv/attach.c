@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "hv/copy.h"
+#include "hv/directory.h"
 #include "hv/guard.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
@@ -41,7 +42,11 @@ static int plk_layout(struct plk_geometry *g)
     g->off_entries = g->off_tombs + plk_pages((uint64_t)g->tombs * sizeof(uint64_t));
     g->off_vcpus = g->off_entries + plk_pages((uint64_t)g->entries * sizeof(struct plk_entry));
     g->off_cells = g->off_vcpus + plk_pages((uint64_t)g->vcpus * sizeof(struct plk_vcpu));
-    g->off_tallies = g->off_cells + plk_pages((uint64_t)g->cells * g->stride);
+    g->syncs = g->entries != 0 ? g->cells : 0; /* not in arrays, which have no directory */
+    g->noded = g->entries != 0 ? g->vcpus : 0;
+    g->off_syncs = g->off_cells + plk_pages((uint64_t)g->cells * g->stride);
+    g->off_nodes = g->off_syncs + plk_pages((uint64_t)g->syncs * sizeof(struct plk_sync));
+    g->off_tallies = g->off_nodes + plk_pages((uint64_t)g->noded * PLK_NODES * sizeof(struct plk_node));
     g->off_rings = g->off_tallies + plk_pages(((uint64_t)g->vcpus + g->tallied) * sizeof(struct plk_tally));
     g->size = g->off_rings + plk_pages((uint64_t)g->rings * PLK_RING_RECORDS * sizeof(struct plk_record));
     return 0;
@@ -314,7 +319,9 @@ static int plk_reset_cells(struct plk_segment *s)
         for (; index < end; index++) {
             struct plk_cell *cell = plk_cell_at(s, index);
 
-            if (PLK_OWNER_VALID(cell->owner, cell->head) && cell->head != cell->tail) {
+            if ((cell->flags & PLK_CELL_SYNC) != 0)
+                cell->flags &= ~(uint32_t)PLK_CELL_OWNER_DIED; /* its record is made anew */
+            else if (PLK_OWNER_VALID(cell->owner, cell->head) && cell->head != cell->tail) {
                 cell->flags |= PLK_CELL_OWNER_DIED;
                 orphans++;
             }
@@ -327,12 +334,32 @@ static int plk_reset_cells(struct plk_segment *s)
     return rc < 0 ? rc : orphans;
 }
 
+/* As new, and nobody waits. */
+static int plk_reset_syncs(struct plk_segment *s)
+{
+    const struct plk_geometry *g = &s->geometry;
+    uint64_t index = 0, end;
+    int rc;
+
+    while ((rc = plk_extent_next(s, g->off_syncs, sizeof(struct plk_sync), g->syncs, &index, &end)) > 0) {
+        for (; index < end; index++)
+            plk_sync_seed(plk_sync_at(s, index), plk_sync_at(s, index)->initial, plk_sync_at(s, index)->limit);
+    }
+    index = 0;
+    while (rc == 0 && (rc = plk_extent_next(s, g->off_nodes, sizeof(struct plk_node),
+                                            (uint64_t)g->noded * PLK_NODES, &index, &end)) > 0) {
+        for (; index < end; index++)
+            PLK_STORE(&plk_node_at(s, index)->state, PLK_NODE_FREE);
+    }
+    return rc;
+}
+
 int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier, uint32_t detects)
 {
     const struct plk_geometry *g = &s->geometry;
     int64_t used = plk_slots_ready(s);
     uint32_t i;
-    int rc;
+    int orphans, rc;
 
     if (used < 0)
         return (int)used;
@@ -348,7 +375,7 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier, uint32
     for (i = 0; i < used; i++) {
         struct plk_vcpu *v = plk_vcpu_at(s, i);
 
-        v->pending = v->held = v->depth = v->burying = v->channel = 0;
+        v->pending = v->held = v->depth = v->burying = v->channel = v->nodes = v->nodes_left = 0;
         memset(&v->life, 0, sizeof(v->life)); /* none is alive, whatever it says */
         PLK_STORE_RELEASE(&v->state, PLK_VCPU_FREE);
     }
@@ -358,7 +385,8 @@ int plk_reset(struct plk_segment *s, uint32_t protocol, uint32_t barrier, uint32
     s->face.protocol = s->header->protocol = protocol;
     s->barrier = s->header->barrier = barrier;
     s->header->detects = s->face.detects = detects;
-    rc = plk_reset_cells(s);
+    orphans = plk_reset_cells(s);
+    rc = orphans >= 0 ? plk_reset_syncs(s) : 0;
     plk_guard_unlock(s);
-    return rc;
+    return rc < 0 ? rc : orphans;
 }

@@ -20,10 +20,29 @@ static uint32_t plk_name_hash(const char *name, uint32_t length)
     return hash;
 }
 
-/* A bounded lock is two cells, and stays so: a freed pair is only ever reused as one. */
-#define PLK_CELL_KIND (PLK_CELL_BOUNDED | PLK_CELL_QUEUE)
+/* A bounded lock is two cells, and stays so: a freed pair is only ever reused as one.  A guard is only
+ * reused as a guard, but may be that of another kind. */
+#define PLK_CELL_KIND (PLK_CELL_BOUNDED | PLK_CELL_QUEUE | PLK_CELL_SYNC)
 
-static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kind)
+void plk_sync_seed(struct plk_sync *sync, uint64_t initial, uint64_t limit)
+{
+    memset(sync, 0, sizeof(*sync));
+    sync->word = sync->initial = initial;
+    sync->limit = limit;
+}
+
+/* Before the cell's flags say that it is there. */
+static int plk_sync_sow(struct plk_segment *s, uint32_t index, const struct plk_seed *seed)
+{
+    struct plk_sync *sync;
+    int rc = seed != NULL ? plk_reserve_sync(s, index, &sync) : 0;
+
+    if (rc == 0 && seed != NULL)
+        plk_sync_seed(sync, seed->initial, seed->limit);
+    return rc;
+}
+
+static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kind, const struct plk_seed *seed)
 {
     uint32_t i;
 
@@ -35,7 +54,10 @@ static int64_t plk_cell_reuse(struct plk_segment *s, uint32_t used, uint32_t kin
         if (rc != 0)
             return rc;
         flags = PLK_LOAD(&cell->flags);
-        if ((flags & (PLK_CELL_ALLOCATED | PLK_CELL_KIND)) == kind) {
+        if ((flags & (PLK_CELL_ALLOCATED | PLK_CELL_KIND)) == (kind & PLK_CELL_KIND)) {
+            rc = plk_sync_sow(s, i, seed);
+            if (rc != 0)
+                return rc;
             PLK_STORE(&s->header->cells_free, PLK_LOAD(&s->header->cells_free) - 1);
             PLK_STORE_RELEASE(&cell->flags,
                               ((PLK_GENERATION_OF(flags) + 1) << 16) | kind | PLK_CELL_ALLOCATED);
@@ -64,41 +86,57 @@ static int64_t plk_cell_fresh(struct plk_segment *s, uint32_t used, uint32_t cou
     return used;
 }
 
-static int64_t plk_cell_take(struct plk_segment *s, uint32_t policy)
+/* seed: of a guard, else NULL. */
+static int64_t plk_cell_take(struct plk_segment *s, uint32_t policy, const struct plk_seed *seed)
 {
     struct plk_header *h = s->header;
-    uint32_t used = PLK_LOAD(&h->cells_next), kind = policy == PLK_BOUNDED ? PLK_CELL_BOUNDED : 0;
-    uint32_t count = policy == PLK_BOUNDED ? 2 : 1;
+    uint32_t used = PLK_LOAD(&h->cells_next), bounded = policy & PLK_BOUNDED;
+    uint32_t kind = bounded ? PLK_CELL_BOUNDED : 0;
+    uint32_t count = bounded ? 2 : 1;
     int64_t index;
+    int rc;
 
-    if (h->array || (policy == PLK_BOUNDED && s->geometry.stride != PLK_LINE))
+    if (seed != NULL && (seed->kind == PLK_KIND_LOCK || seed->kind >= PLK_KIND_COUNT))
         return -EINVAL;
-    if (policy == PLK_BOUNDED && s->face.protocol == PLK_NATIVE)
+    if ((policy & PLK_RECURSIVE) != 0)
+        kind |= PLK_CELL_RECURSIVE;
+    if (seed != NULL)
+        kind = PLK_KIND_FLAGS(seed->kind);
+    if (h->array || (policy != PLK_FIFO && s->geometry.stride != PLK_LINE))
+        return -EINVAL;
+    if (bounded && s->face.protocol == PLK_NATIVE)
         return -EPROTONOSUPPORT;
     if (used > s->geometry.cells)
         return -PLK_E_CORRUPT;
-    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used, kind)) != -EUSERS)
+    if (PLK_LOAD(&h->cells_free) != 0 && (index = plk_cell_reuse(s, used, kind, seed)) != -EUSERS)
         return index;
     index = plk_cell_fresh(s, used, count);
     if (index < 0)
-        return index != -EUSERS ? index : plk_cell_reuse(s, used, kind);
+        return index != -EUSERS ? index : plk_cell_reuse(s, used, kind, seed);
+    rc = plk_sync_sow(s, used, seed);
+    if (rc != 0)
+        return rc;
     PLK_STORE(&h->cells_next, used + count);
-    if (policy == PLK_BOUNDED)
+    if (bounded)
         PLK_STORE_RELEASE(&plk_cell_at(s, used + 1)->flags, PLK_CELL_QUEUE | PLK_CELL_ALLOCATED);
     PLK_STORE_RELEASE(&plk_cell_at(s, used)->flags, kind | PLK_CELL_ALLOCATED);
     return used;
 }
 
-int64_t plk_cell_new(struct plk_segment *s, uint32_t policy)
+static int64_t plk_any_new(struct plk_segment *s, uint32_t policy, const struct plk_seed *seed)
 {
     int64_t index = plk_guard_lock(s);
 
     if (index != 0)
         return index;
-    index = plk_cell_take(s, policy);
+    index = plk_cell_take(s, policy, seed);
     plk_guard_unlock(s);
     return index;
 }
+
+int64_t plk_cell_new(struct plk_segment *s, uint32_t policy) { return plk_any_new(s, policy, NULL); }
+
+int64_t plk_sync_new(struct plk_segment *s, const struct plk_seed *seed) { return plk_any_new(s, PLK_FIFO, seed); }
 
 static int plk_queue_used(struct plk_segment *s, uint32_t index, const struct plk_cell *gate)
 {
@@ -149,7 +187,8 @@ static int64_t plk_name_look(struct plk_segment *s, const char *name, uint32_t l
     return -ENOENT;
 }
 
-static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t length, uint32_t policy)
+static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t length, uint32_t policy,
+                            const struct plk_seed *seed)
 {
     int64_t used = plk_entries_ready(s), cell;
     struct plk_entry *e;
@@ -169,7 +208,7 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
             return rc;
         PLK_STORE_RELEASE(&s->header->entries_next, i + 1);
     }
-    cell = plk_cell_take(s, policy);
+    cell = plk_cell_take(s, policy, seed);
     if (cell < 0)
         return cell;
     PLK_STORE_RELEASE(&e->state, PLK_ENTRY_FILLING);
@@ -181,7 +220,8 @@ static int64_t plk_name_add(struct plk_segment *s, const char *name, uint32_t le
     return cell;
 }
 
-int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create, uint32_t policy)
+static int64_t plk_any_find(struct plk_segment *s, const char *name, uint32_t length, int create, uint32_t policy,
+                            const struct plk_seed *seed)
 {
     int64_t cell;
 
@@ -195,9 +235,20 @@ int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, 
         return cell;
     cell = plk_name_look(s, name, length); /* somebody may have been quicker */
     if (cell == -ENOENT)
-        cell = plk_name_add(s, name, length, policy);
+        cell = plk_name_add(s, name, length, policy, seed);
     plk_guard_unlock(s);
     return cell;
+}
+
+int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create, uint32_t policy)
+{
+    return plk_any_find(s, name, length, create, policy, NULL);
+}
+
+int64_t plk_sync_find(struct plk_segment *s, const char *name, uint32_t length, int create,
+                      const struct plk_seed *seed)
+{
+    return plk_any_find(s, name, length, create, PLK_FIFO, seed);
 }
 
 int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], uint32_t *length)
@@ -219,7 +270,8 @@ int64_t plk_name_at(struct plk_segment *s, uint32_t i, char name[PLK_NAME_MAX], 
     return e->cell;
 }
 
-int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t index)
+/* kind: of what is expected to be there, PLK_KIND_LOCK or what it guards. */
+static int plk_any_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t index, uint32_t kind)
 {
     struct plk_segment *s = plk_segment_of(domain);
     struct plk_cell *cell, *queue;
@@ -230,8 +282,12 @@ int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t ind
         return -ESHUTDOWN;
     rc = plk_reserve_cell(s, index, &cell);
     flags = rc == 0 ? PLK_LOAD(&cell->flags) : 0;
+    if (rc == 0 && ((flags & PLK_CELL_SYNC) != 0 ? PLK_KIND_OF(flags) : PLK_KIND_LOCK) != kind)
+        return -EMEDIUMTYPE;
     if ((flags & PLK_CELL_QUEUE) != 0)
         return -ENOENT;
+    if ((flags & PLK_CELL_RECURSIVE) != 0 && s->geometry.stride != PLK_LINE)
+        return -PLK_E_CORRUPT; /* no such lock can have been made here */
     if ((flags & PLK_CELL_BOUNDED) != 0) {
         if (s->face.protocol == PLK_NATIVE)
             return -EPROTONOSUPPORT; /* the domain was another's before */
@@ -245,5 +301,20 @@ int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t ind
     if (rc == 0)
         *lock = (struct plk_lock){cell, domain, (uint64_t)index + 1,
                                   (flags & PLK_CELL_BOUNDED) != 0 ? PLK_BOUNDED : PLK_FIFO};
+    return rc;
+}
+
+int plk_cell_bind(struct plk_lock *lock, struct plk_domain *domain, uint32_t index)
+{
+    return plk_any_bind(lock, domain, index, PLK_KIND_LOCK);
+}
+
+int plk_guard_bind(struct plk_ref *ref, struct plk_domain *domain, uint32_t index, uint32_t kind)
+{
+    int rc = kind != PLK_KIND_LOCK && kind < PLK_KIND_COUNT ? plk_any_bind(&ref->guard, domain, index, kind) : -EINVAL;
+
+    if (rc == 0)
+        rc = plk_reserve_sync(plk_segment_of(domain), index, &ref->sync);
+    ref->kind = kind;
     return rc;
 }

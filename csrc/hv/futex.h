@@ -12,6 +12,8 @@ enum plk_sleep {
     PLK_SLEEP_UNSUPPORTED, /* no such system call here */
 };
 
+#define PLK_ANY_BIT 0xffffffffu
+
 /* Sleep while *word == value, until woken with a common bit or until the
  * absolute CLOCK_MONOTONIC time, ns. */
 enum plk_sleep plk_futex_wait(uint32_t *word, uint32_t value, uint32_t bits, uint64_t until);

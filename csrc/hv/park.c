@@ -61,19 +61,22 @@ uint64_t plk_watchdog(void) { return PLK_LOAD(&plk_watchdog_ns); }
 
 void plk_watchdog_set(uint64_t ns) { PLK_STORE(&plk_watchdog_ns, ns != 0 ? ns : PLK_WATCHDOG_NS); }
 
-/* When to look next, unless that is settled. */
-static void plk_watch_set(struct plk_wait *w, uint64_t now)
+uint64_t plk_watch_times(uint64_t distance)
 {
-    uint64_t distance = w->ticket - PLK_LOAD(&w->lock->cell->head);
-
     if (distance > PLK_WATCHDOG_MOST)
         distance = PLK_WATCHDOG_MOST;
     if (distance > PLK_WATCHDOG_MANY)
         distance = distance * PLK_WATCHDOG_FAR / PLK_WATCHDOG_MANY;
     else if (distance > PLK_WATCHDOG_FAR)
         distance = PLK_WATCHDOG_FAR;
+    return distance + 1;
+}
+
+/* When to look next, unless that is settled. */
+static void plk_watch_set(struct plk_wait *w, uint64_t now)
+{
     if (w->watch == 0)
-        w->watch = now + plk_watchdog() * (distance + 1);
+        w->watch = now + plk_watchdog() * plk_watch_times(w->ticket - PLK_LOAD(&w->lock->cell->head));
 }
 
 void plk_watch_by_clock(struct plk_wait *w)

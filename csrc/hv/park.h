@@ -22,6 +22,9 @@
 uint64_t plk_watchdog(void);
 void plk_watchdog_set(uint64_t ns);
 
+/* So many times that, for one with so many ahead of it. */
+uint64_t plk_watch_times(uint64_t distance);
+
 /* plk_watch, if it is time for that. */
 void plk_watch_by_clock(struct plk_wait *w);
 

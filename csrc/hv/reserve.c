@@ -52,6 +52,18 @@ int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **ce
     return *cell != NULL ? plk_reserve_once(s, *cell) : -EINVAL;
 }
 
+int plk_reserve_sync(struct plk_segment *s, uint32_t index, struct plk_sync **sync)
+{
+    *sync = plk_sync_at(s, index);
+    return *sync != NULL ? plk_reserve_once(s, *sync) : -EINVAL;
+}
+
+int plk_reserve_node(struct plk_segment *s, uint64_t number, struct plk_node **node)
+{
+    *node = plk_node_at(s, number);
+    return *node != NULL ? plk_reserve_once(s, *node) : -EINVAL;
+}
+
 int plk_reserve_tally(struct plk_segment *s, uint64_t index, struct plk_tally **tally)
 {
     *tally = plk_tally_at(s, index);

@@ -18,6 +18,10 @@ int plk_reserve(struct plk_segment *s, const void *at, size_t size);
  * a read of a cell comes this way: it would fault where the memory is not there. */
 int plk_reserve_cell(struct plk_segment *s, uint32_t index, struct plk_cell **cell);
 
+/* The same of a record (plk_sync_at) and of a node (plk_node_at). */
+int plk_reserve_sync(struct plk_segment *s, uint32_t index, struct plk_sync **sync);
+int plk_reserve_node(struct plk_segment *s, uint64_t number, struct plk_node **node);
+
 /* The same of a tally (plk_tally_at). */
 int plk_reserve_tally(struct plk_segment *s, uint64_t index, struct plk_tally **tally);
 

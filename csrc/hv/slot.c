@@ -70,6 +70,8 @@ int plk_slot_take(struct plk_vcpu *v, const struct plk_identity *who)
     PLK_STORE(&v->channel, 0);
     PLK_STORE(&v->cpu, 0);
     PLK_STORE(&v->wait_since, 0);
+    PLK_STORE(&v->nodes_left, PLK_LOAD(&v->nodes_left) | PLK_LOAD(&v->nodes)); /* csrc/sync frees them */
+    PLK_STORE(&v->nodes, 0);
     for (call = 0; call < PLK_CALLS; call++) {
         if (call != PLK_CALL_KICK) /* [H1] that is the service's to clear: it may be at it */
             PLK_STORE(&v->hypercall[call], 0);

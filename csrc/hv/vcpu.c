@@ -390,7 +390,7 @@ int plk_retire_all(struct plk_domain *domain)
     for (table = plk_tables; table != NULL; table = table->next) {
         struct plk_vcpu *v = table->seats[id].vcpu;
 
-        if (v != NULL && (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0))
+        if (v != NULL && (PLK_LOAD(&v->held) != 0 || PLK_LOAD(&v->pending) != 0 || table->seats[id].nodes != 0))
             rc = -EBUSY;
     }
     if (rc == 0) {

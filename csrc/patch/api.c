@@ -10,6 +10,7 @@
 #include "hv/watch.h"
 #include "patch/calibrate.h"
 #include "patch/patch.h"
+#include "sync/sync.h"
 
 PLK_MODULE("pylocks._core");
 
@@ -37,6 +38,7 @@ static const struct plk_api plk_the_api = {
     .queue_promoted = plk_queue_promoted,
     .queue_standby = plk_park,
     .queue_pass = plk_queue_pass,
+    .sync = &plk_the_sync_api,
 };
 
 /* Registers the core itself when first asked, so that it is always the first

@@ -99,6 +99,21 @@ static inline struct plk_entry *plk_entries(const struct plk_segment *s)
     return (struct plk_entry *)(s->base + s->geometry.off_entries);
 }
 
+static inline struct plk_sync *plk_sync_at(const struct plk_segment *s, uint64_t index)
+{
+    if (index >= s->geometry.syncs)
+        return NULL;
+    return (struct plk_sync *)(s->base + s->geometry.off_syncs) + index;
+}
+
+/* Node k of vCPU v has the number v * PLK_NODES + k. */
+static inline struct plk_node *plk_node_at(const struct plk_segment *s, uint64_t number)
+{
+    if (number >= (uint64_t)s->geometry.noded * PLK_NODES)
+        return NULL;
+    return (struct plk_node *)(s->base + s->geometry.off_nodes) + number;
+}
+
 /* Mixes (cell, ticket) for channels and tombstones; the finaliser of
  * MurmurHash3, so that neighbours in a queue spread over the whole array. */
 static inline uint64_t plk_mix(uint64_t id, uint64_t ticket)

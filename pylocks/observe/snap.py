@@ -140,6 +140,8 @@ class _Look:
 
     def _lock(self, index: int) -> Lock:
         cell = self.cells[index]
+        if cell.flags & lib.PLK_CELL_SYNC:
+            return self._guard(index)
         bounded = bool(cell.flags & lib.PLK_CELL_BOUNDED)
         owner = self.vcpus.get(cell.owner_vcpu) if cell.owned else None
         waiters = self._queue(index)
@@ -163,6 +165,24 @@ class _Look:
             owner_died=bool(cell.flags & lib.PLK_CELL_OWNER_DIED),
             tombstones=tombs,
             changing=changing,
+        )
+
+    def _guard(self, index: int) -> Lock:
+        """Of a semaphore or its like: that it is there.  Who has the guard, for some ns, concerns nobody."""
+        cell = self.cells[index]
+        kind = lib.plk_kind_name(cell.flags >> 8 & 0xFF)
+        return Lock(
+            index=index,
+            name=self.names.get(index),
+            policy=ffi.string(kind).decode() if kind != ffi.NULL else "unknown",
+            head=cell.head,
+            tail=cell.tail,
+            owner=None,
+            waiters=(),
+            queued=0,
+            owner_died=False,
+            tombstones=0,
+            changing=bool(cell.changing),
         )
 
     def _behind(self, index: int, owner: VCpu | None, ahead: list[Waiter]) -> tuple[list[Waiter], bool]:

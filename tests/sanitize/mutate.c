@@ -404,6 +404,10 @@ static void relayout(void)
     PLACE(g->off_entries, g->entries, sizeof(struct plk_entry));
     PLACE(g->off_vcpus, g->vcpus, sizeof(struct plk_vcpu));
     PLACE(g->off_cells, g->cells, g->stride);
+    g->syncs = g->entries != 0 ? g->cells : 0;
+    g->noded = g->entries != 0 ? g->vcpus : 0;
+    PLACE(g->off_syncs, g->syncs, sizeof(struct plk_sync));
+    PLACE(g->off_nodes, g->noded, PLK_NODES * sizeof(struct plk_node));
     g->size = at;
     size = one_in(8) ? at + PLK_PAGE * below(3) - PLK_PAGE : at;
     if (size > FUZZ_HUGE)

@@ -213,7 +213,10 @@ static void look_at_events(void)
         fail("%lld records of a ring", (long long)n);
 }
 
-static uint32_t a_policy(void) { return one_in(3) ? PLK_BOUNDED : PLK_FIFO; }
+static uint32_t a_policy(void)
+{
+    return (one_in(3) ? PLK_BOUNDED : PLK_FIFO) | (one_in(3) ? PLK_RECURSIVE : 0);
+}
 
 static void look_for_a_name(enum target target)
 {

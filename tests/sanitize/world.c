@@ -40,7 +40,7 @@ struct world world;
 static unsigned char *arena;
 static unsigned char *mapping; /* of the segment, by the core; NULL: none */
 static uint64_t mapped_size;
-static uint64_t gaps[7][2]; /* [from, to) between the parts */
+static uint64_t gaps[9][2]; /* [from, to) between the parts */
 
 void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
 int __real_munmap(void *at, size_t size);
@@ -107,7 +107,7 @@ static void poison_gaps(void)
 {
     unsigned i;
 
-    for (i = 0; i < 7; i++)
+    for (i = 0; i < 9; i++)
         if (mapped_size <= WHOLLY_POISONED && gaps[i][0] < gaps[i][1])
             ASAN_POISON_MEMORY_REGION(mapping + gaps[i][0], gaps[i][1] - gaps[i][0]);
 }
@@ -144,13 +144,15 @@ static void mapped_now(void)
 
     if (!world_read(0, &h, sizeof(h)) || g->size != mapped_size || world.size != mapped_size)
         fail("a segment was mapped whose length was not checked");
-    memcpy(gaps, (const uint64_t[7][2]){
+    memcpy(gaps, (const uint64_t[9][2]){
         {sizeof(h), g->off_channels},
         {g->off_channels + g->channels * sizeof(struct plk_channel), g->off_tombs},
         {g->off_tombs + g->tombs * sizeof(uint64_t), g->off_entries},
         {g->off_entries + g->entries * sizeof(struct plk_entry), g->off_vcpus},
         {g->off_vcpus + g->vcpus * sizeof(struct plk_vcpu), g->off_cells},
-        {g->off_cells + (uint64_t)g->cells * g->stride, g->off_tallies},
+        {g->off_cells + (uint64_t)g->cells * g->stride, g->off_syncs},
+        {g->off_syncs + (uint64_t)g->syncs * sizeof(struct plk_sync), g->off_nodes},
+        {g->off_nodes + (uint64_t)g->noded * PLK_NODES * sizeof(struct plk_node), g->off_tallies},
         {g->off_tallies + ((uint64_t)g->vcpus + g->tallied) * sizeof(struct plk_tally), g->off_rings},
     }, sizeof(gaps));
     if (mapped_size > WHOLLY_POISONED)

@@ -17,10 +17,12 @@ class Geometry(ctypes.Structure):
 
     _fields_: ClassVar[list[Any]] = [
         *((name, u32) for name in ("vcpus", "channels", "tombs", "entries", "cells", "stride")),
-        *((name, u32) for name in ("tallied", "rings")),
+        *((name, u32) for name in ("tallied", "rings", "syncs", "noded")),
         *(
             (f"off_{name}", u64)
-            for name in ("channels", "tombs", "entries", "vcpus", "cells", "tallies", "rings")
+            for name in (
+                "channels", "tombs", "entries", "vcpus", "cells", "syncs", "nodes", "tallies", "rings",
+            )  # fmt: skip
         ),
         ("size", u64),
     ]
@@ -48,7 +50,7 @@ class Header(ctypes.Structure):
         ("detects", u64),
         ("doorbell", u32),
         ("service_looks", u32),
-        ("spare2", u64 * 13),
+        ("spare2", u64 * 10),
     ]
 
 

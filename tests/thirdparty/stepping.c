@@ -192,6 +192,7 @@ static PyObject *layout(PyObject *self, PyObject *unused)
         FIELD(geometry, entries), FIELD(geometry, cells), FIELD(geometry, stride),
         FIELD(geometry, off_channels), FIELD(geometry, off_tombs), FIELD(geometry, off_entries),
         FIELD(geometry, off_vcpus), FIELD(geometry, off_cells), FIELD(geometry, off_tallies),
+        FIELD(geometry, off_syncs), FIELD(geometry, off_nodes),
         FIELD(geometry, off_rings), FIELD(geometry, size),
         FIELD(cell, tail), FIELD(cell, head), FIELD(cell, owner), FIELD(cell, slow),
         FIELD(cell, flags), FIELD(channel, seq), FIELD(channel, parked), FIELD(vcpu, pending),

@@ -50,7 +50,11 @@ struct plk_lock {
     uint32_t policy; /* enum plk_policy */
 };
 
-enum plk_policy { PLK_FIFO = 0, PLK_BOUNDED = 1 };
+enum plk_policy {
+    PLK_FIFO = 0,
+    PLK_BOUNDED = 1,
+    PLK_RECURSIVE = 2, /* with either, where a lock is made: recursive.h; never in plk_lock.policy */
+};
 
 /* A thread's place in a queue, while it waits. */
 struct plk_wait {
@@ -363,6 +367,7 @@ PLK_INLINE int plk_unlock(struct plk_lock *lock)
 
 #include "wait.h"
 #include "bounded.h"
+#include "sync.h"
 
 /* The rest of plk_acquire: ticket t is queued, or (PLK_NO_TICKET) to be taken. */
 PLK_COLD static int plk_acquire_queued(struct plk_lock *lock, struct plk_seat *seat, uint64_t t)

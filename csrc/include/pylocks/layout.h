@@ -4,16 +4,17 @@
  * was compiled with, must agree on each byte below.  Any change of size or
  * meaning raises PLK_ABI, and attaching with another ABI is refused.
  *
- *   +--------+------------+----------+-------------+---------+----------+-----------+---------+
- *   | header | channels[] | tombs[]  | directory[] | vCPUs[] | cells[]  | tallies[] | rings[] |
- *   +--------+------------+----------+-------------+---------+----------+-----------+---------+
+ *   +--------+------------+---------+-------------+---------+---------+---------+---------+-----------+---------+
+ *   | header | channels[] | tombs[] | directory[] | vCPUs[] | cells[] | syncs[] | nodes[] | tallies[] | rings[] |
+ *   +--------+------------+---------+-------------+---------+---------+---------+---------+-----------+---------+
  *
  * Each part starts on a page.  Nothing in the segment is a pointer: cells and
  * vCPUs are named by index, and an index read from the segment is checked
  * against the attacher's own copy of the geometry before it is used.
  *
  * The words that the algorithm turns on are `plk_cell` and the first line of
- * `plk_vcpu`; the table of their legal states stands beside each.
+ * `plk_vcpu`; the table of their legal states stands beside each.  syncs[] and nodes[] are
+ * those of semaphores, events and their like: sync.h.
  */
 #ifndef PYLOCKS_LAYOUT_H
 #define PYLOCKS_LAYOUT_H
@@ -24,7 +25,7 @@
 
 #define PLK_MAGIC 0x31736b636f6c7970ull      /* "pylocks1", little endian */
 #define PLK_FORMATTING 0x30736b636f6c7970ull /* "pylocks0": its creator is at work, or died at it */
-#define PLK_ABI 4u
+#define PLK_ABI 5u
 #define PLK_LINE 64u
 #define PLK_PAGE 4096u
 
@@ -52,7 +53,12 @@ enum plk_cell_flags {
     PLK_CELL_OWNER_DIED = 1u << 1, /* a holder died inside; sticky until marked consistent */
     PLK_CELL_BOUNDED = 1u << 2,    /* the gate of a bounded lock, whose queue is the next cell */
     PLK_CELL_QUEUE = 1u << 3,      /* that queue: no lock of its own */
+    PLK_CELL_SYNC = 1u << 4,       /* the guard of syncs[] at its index: no lock of its own, either */
+    PLK_CELL_RECURSIVE = 1u << 5,  /* its owner may acquire it again; a plk_depth follows */
 };
+/* Of a guard: enum plk_kind of what it guards (sync.h).  Of a lock: 0. */
+#define PLK_KIND_OF(flags) ((flags) >> 8 & 0xffu)
+#define PLK_KIND_FLAGS(kind) (PLK_CELL_SYNC | (uint32_t)(kind) << 8)
 /* The upper half of flags counts the reuses of the memory as another lock. */
 #define PLK_GENERATION_OF(flags) ((flags) >> 16)
 #define PLK_GENERATION_ONE 0x00010000u
@@ -80,6 +86,14 @@ struct plk_cell {
     uint64_t owner; /* PLK_OWNER(ticket, vCPU index + 1) */
     uint32_t slow;
     uint32_t flags;
+};
+
+/* What a recursive lock has besides, in the other half of its line (recursive.h).  Written by the
+ * owner alone, first of all when it has entered: what lies here while nobody is inside, or was
+ * left by one who died inside, is never read. */
+struct plk_depth {
+    uint32_t again; /* acquisitions by the owner beyond the first */
+    uint32_t spare[7];
 };
 
 /* What a bounded lock has besides its two cells, in the other half of the queue's
@@ -191,7 +205,8 @@ struct plk_vcpu {
     uint32_t channel;    /* event channel being parked on, index + 1; 0 is none */
     uint64_t wait_since; /* CLOCK_MONOTONIC ns at which the present wait began; 0 is none */
     uint64_t wanted;     /* the lock waited for since, cell index + 1; of a bounded one, the gate */
-    uint64_t spare0[1];
+    uint32_t nodes;      /* which of its nodes (sync.h) it uses, a bit each */
+    uint32_t nodes_left; /* which its predecessors in the slot used, and may have left in a queue */
     __extension__ union {
         __extension__ struct {
             uint32_t pending; /* cell index + 1; 0 is none */
@@ -290,7 +305,9 @@ struct plk_entry {
 struct plk_geometry {
     uint32_t vcpus, channels, tombs, entries, cells, stride;
     uint32_t tallied, rings; /* cells and vCPUs, the first of them, with a tally and a ring: events.h */
-    uint64_t off_channels, off_tombs, off_entries, off_vcpus, off_cells, off_tallies, off_rings, size;
+    uint32_t syncs, noded;   /* cells that can be guards, and vCPUs with nodes: all of them, or none (sync.h) */
+    uint64_t off_channels, off_tombs, off_entries, off_vcpus, off_cells, off_syncs, off_nodes;
+    uint64_t off_tallies, off_rings, size;
 };
 
 struct plk_header {
@@ -326,7 +343,7 @@ struct plk_header {
     uint64_t detects; /* 1: who would close a cycle of waiters is told (hv/deadlock.c); set by the creator */
     uint32_t doorbell;      /* futex word: PLK_BELL of who has rung; the service alone clears it (slow/hosted.c) */
     uint32_t service_looks; /* how often a service has looked at all vCPUs */
-    uint64_t spare2[13];
+    uint64_t spare2[10];
 };
 
 #define PLK_STATIC_ASSERT(name, what) typedef char plk_assert_##name[(what) ? 1 : -1] __attribute__((unused))
@@ -341,6 +358,7 @@ PLK_STATIC_ASSERT(stack_line, offsetof(struct plk_vcpu, depth) == 192);
 PLK_STATIC_ASSERT(counter_line, offsetof(struct plk_vcpu, events) == 320);
 PLK_STATIC_ASSERT(hypercall_line, offsetof(struct plk_vcpu, hypercall) == 448);
 PLK_STATIC_ASSERT(life_fits, sizeof(pthread_mutex_t) <= 64);
+PLK_STATIC_ASSERT(depth, sizeof(struct plk_cell) + sizeof(struct plk_depth) == PLK_LINE);
 PLK_STATIC_ASSERT(gate, sizeof(struct plk_cell) + sizeof(struct plk_gate) == PLK_LINE);
 PLK_STATIC_ASSERT(channel, sizeof(struct plk_channel) == 32);
 PLK_STATIC_ASSERT(entry, sizeof(struct plk_entry) == 128);

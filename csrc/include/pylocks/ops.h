@@ -59,6 +59,7 @@ struct plk_ops {
 struct plk_lock;
 struct plk_wait;
 struct plk_timed;
+struct plk_sync_api;
 
 /* This process's view of an attached domain, as far as the fast path needs it. */
 struct plk_domain {
@@ -98,7 +99,9 @@ struct plk_seat {
     uint32_t sample;
 
     struct plk_cycle *cycle; /* the cycle of waiters that this thread was last to leave */
-    uint64_t spare[3];
+    uint32_t nodes;          /* those it uses (sync.h), as its slot says: that can be written over */
+    uint32_t spare0;
+    uint64_t spare[2];
 };
 
 struct plk_api;
@@ -163,6 +166,8 @@ struct plk_api {
     long (*queue_standby)(struct plk_wait *w);
     /* Leave the queue to the next.  wake: and promote it, for w leaves without the lock. */
     void (*queue_pass)(struct plk_wait *w, int wake);
+    /* Semaphores, events and their like (sync.h). */
+    const struct plk_sync_api *sync;
 };
 
 #endif

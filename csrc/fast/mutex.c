@@ -1,0 +1,153 @@
+/* fast/mutex.c - the type pylocks._lock.Mutex: a lock that any thread may release. */
+#include "fast/sync.h"
+
+static int give(SyncObject *self)
+{
+    int rc;
+
+    if ((PLK_LOAD(&self->ref.sync->word) & PLK_SYNC_WAITERS) != 0 && plk_sync_seat(self) == NULL)
+        return -1;
+    rc = plk_mutex_give(self->ref.sync);
+    return PLK_UNLIKELY(rc == 1) ? plk_sync_do(self, PLK_ACT_SETTLE, 0) : rc;
+}
+
+/* It is taken, and a holder had died.  1; -1: exception set, and released. */
+static int hear_of_death(SyncObject *self)
+{
+    PyObject *errors = PyImport_ImportModule("pylocks.errors"), *told = NULL, *type, *value, *traceback;
+
+    if (errors != NULL)
+        told = PyObject_CallMethod(errors, "mutex_owner_died", "OK", self->domain,
+                                   (unsigned long long)(self->ref.guard.id - 1));
+    Py_XDECREF(errors);
+    if (told != NULL) {
+        Py_DECREF(told);
+        return 1;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    give(self);
+    PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+    return -1;
+}
+
+int plk_mutex_enter(SyncObject *self, double seconds)
+{
+    struct plk_seat *seat;
+    int32_t result;
+    int rc;
+
+    if (PLK_UNLIKELY(!plk_sync_open(self)) || PLK_UNLIKELY((seat = plk_sync_seat(self)) == NULL))
+        return -1;
+    rc = plk_mutex_take(self->ref.sync, seat, 0);
+    if (PLK_LIKELY(rc == 0))
+        return 1;
+    if (rc == PLK_OWNER_DIED)
+        return hear_of_death(self);
+    if (seconds == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        rc = PLK_SYNC_API->look(&self->ref, seat) ? plk_mutex_take(self->ref.sync, seat, 0) : -EAGAIN;
+        Py_END_ALLOW_THREADS
+        return rc == PLK_OWNER_DIED ? hear_of_death(self) : rc == 0;
+    }
+    rc = plk_sync_wait_for(self, 0, seconds, &result);
+    return rc == 1 && result == PLK_OWNER_DIED ? hear_of_death(self) : rc;
+}
+
+int plk_mutex_leave(SyncObject *self)
+{
+    int rc = plk_sync_open(self) ? give(self) : -1;
+
+    if (PLK_LIKELY(rc == 0))
+        return 0;
+    if (!PyErr_Occurred() && rc == -EPERM)
+        PyErr_Format(PyExc_RuntimeError, "%R was released, but nobody holds it", self);
+    else if (!PyErr_Occurred())
+        plk_raise(rc, self->domain, &self->ref.guard);
+    return -1;
+}
+
+static PyObject *mutex_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    PyObject *timeout = NULL;
+    double seconds = -1;
+    int blocking, rc;
+
+    if (PLK_UNLIKELY(nargs != 0 || names != NULL) &&
+        (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
+         plk_parse_timeout(blocking, timeout, &seconds) != 0))
+        return NULL;
+    rc = plk_mutex_enter(self, seconds);
+    return rc < 0 ? NULL : PyBool_FromLong(rc);
+}
+
+static PyObject *mutex_release(SyncObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (plk_mutex_leave(self) != 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *mutex_enter(SyncObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (plk_mutex_enter(self, -1) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *mutex_exit(SyncObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)args;
+    (void)nargs;
+    return mutex_release(self, NULL);
+}
+
+static PyObject *mutex_locked(SyncObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!plk_sync_open(self))
+        return NULL;
+    return PyBool_FromLong((PLK_LOAD(&self->ref.sync->word) & PLK_SYNC_STATE) != 0);
+}
+
+static PyObject *mutex_get_holder(SyncObject *self, void *unused)
+{
+    uint64_t word;
+
+    (void)unused;
+    if (!plk_sync_open(self))
+        return NULL;
+    word = PLK_LOAD(&self->ref.sync->word);
+    if ((word & PLK_SYNC_STATE) == 0)
+        Py_RETURN_NONE;
+    return Py_BuildValue("II", PLK_MUTEX_VCPU(word), PLK_MUTEX_GENERATION(word));
+}
+
+static PyMethodDef mutex_methods[] = {
+    {"acquire", METHOD(mutex_acquire), METH_FASTCALL | METH_KEYWORDS,
+     "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
+     "Take the lock; True if taken.\n\n"
+     "timeout is in seconds, None for ever; when it passes, False is returned.  A thread that holds the\n"
+     "lock already waits like any other.  Issues OwnerDiedWarning after a thread died while it held\n"
+     "the lock.  Raises ClosedError, DomainFullError, and whatever a signal handler raises."},
+    {"release", METHOD(mutex_release), METH_NOARGS,
+     "release($self, /)\n--\n\nLet go of the lock, whoever took it; RuntimeError if nobody holds it."},
+    {"locked", METHOD(mutex_locked), METH_NOARGS, "locked($self, /)\n--\n\nTrue if somebody holds the lock."},
+    {"__enter__", METHOD(mutex_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},
+    {"__exit__", METHOD(mutex_exit), METH_FASTCALL, "__exit__($self, /, *args)\n--\n\nrelease()."},
+    {NULL, NULL, 0, NULL}};
+
+static PyGetSetDef mutex_getset[] = {
+    {"holder", (getter)mutex_get_holder, NULL,
+     "(vCPU, generation of its slot) of the thread that took the lock; None if nobody holds it.", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot mutex_slots[] = {{Py_tp_doc, "A lock that any thread may release; base of pylocks.mutex.Mutex."},
+                                    {Py_tp_methods, mutex_methods},
+                                    {Py_tp_getset, mutex_getset},
+                                    {0, NULL}};
+
+PyType_Spec plk_mutex_spec = {"pylocks._lock.Mutex", sizeof(SyncObject), 0,
+                              Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, mutex_slots};
