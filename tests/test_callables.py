@@ -105,6 +105,13 @@ def test_an_address_is_of_the_handle_within_the_object(lock: pylocks.TicketLock)
         lock.address = 0  # type: ignore[misc]
 
 
+def test_a_recursive_lock_has_no_address(domain: pylocks.Domain) -> None:
+    """C functions know nothing of its count."""
+    lock = pylocks.TicketRLock(domain=domain)
+    with pytest.raises(TypeError, match="has no address: C code needs a TicketLock"):
+        lock.address  # noqa: B018
+
+
 def test_an_address_of_an_array_is_its_domains() -> None:
     array = pylocks.LockArray(3)
     assert array.address == array.domain.address

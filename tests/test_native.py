@@ -151,7 +151,7 @@ import array, ledger, moments, pylocks
 lock, locks = pylocks.TicketLock(), pylocks.LockArray(3)
 three, one = array.array("d", [0] * 3), array.array("l", [0])
 ledger.Ledger(lock, one), moments.Moments(lock, three)
-for wrong in (locks, lock.domain, lock.address, None):
+for wrong in (locks, lock.domain, lock.address, None, pylocks.Semaphore()):
     for attempt in (lambda: ledger.Ledger(wrong, one), lambda: moments.Moments(wrong, three)):
         try:
             attempt()
@@ -159,6 +159,12 @@ for wrong in (locks, lock.domain, lock.address, None):
             assert str(error) == f"a pylocks Lock is needed, not {wrong!r}", error
         else:
             raise AssertionError(wrong)
+try:
+    ledger.Ledger(pylocks.TicketRLock(), one)
+except TypeError as error:
+    assert "has no address: C code needs a TicketLock" in str(error)
+else:
+    raise AssertionError("recursive")
 class Long(list):
     def __len__(self): return 1
 try:

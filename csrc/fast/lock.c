@@ -138,6 +138,8 @@ static PyObject *lock_get_index(LockObject *self, void *unused)
 static PyObject *lock_get_address(LockObject *self, void *unused)
 {
     (void)unused;
+    if (self->recursive) /* plk_acquire knows nothing of the count */
+        return PyErr_Format(PyExc_TypeError, "%R has no address: C code needs a TicketLock", self);
     return PyLong_FromVoidPtr(&self->lock);
 }
 
@@ -236,7 +238,8 @@ static PyGetSetDef lock_getset[] = {
     {"address", (getter)lock_get_address, NULL,
      "Where C finds the lock: the struct plk_lock of <pylocks.h> within this object.\n\n"
      "Good for as long as this object is alive, in this process and those forked from it, which C code\n"
-     "has to see to; not in others: pickle the lock and ask there again.", NULL},
+     "has to see to; not in others: pickle the lock and ask there again.  TypeError for a TicketRLock,\n"
+     "which counts in Python alone.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef lock_members[] = {
