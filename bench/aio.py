@@ -129,10 +129,9 @@ def main() -> None:
     for _ in range(RUNS):
         for name, row in rows.items():
             found[name].append(row())
-    for name, times_taken in found.items():
-        print(
-            f"{name:<45} {statistics.median(values):>10,.0f} ns  ({min(values):,.0f} to {max(values):,.0f})"
-        )
+    for name, values in found.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name:<45} {middle:>10,.0f} ns  ({low:,.0f} to {high:,.0f})")
 
 
 if __name__ == "__main__":

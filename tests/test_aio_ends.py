@@ -436,7 +436,6 @@ def test_a_thread_that_ends_takes_its_tasks_with_it() -> None:
         if isinstance(task, asyncio.Task):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
     kept[0].close()
-    lines.holders.clear()
     until_sync(lambda: not lines.lines, "the line of the thread that is gone")
 
 

@@ -60,7 +60,7 @@ INNER = {
     "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere", "plk_service_lives", "plk_service_ring",
     "plk_policy_spin", "plk_policy_trust", "plk_policy_spin_in",
     "plk_service_greet", "plk_service_rouse", "plk_service_index", "plk_service_looks",
-    "plk_events_bind", "plk_extent_next",
+    "plk_events_bind", "plk_extent_next", "plk_seat_take", "plk_seat_leave",
     "plk_reserve_tally", "plk_rings", "plk_event_counters", "plk_event_trace", "plk_counters_entered",
     "plk_counters_left", "plk_trace_entered", "plk_trace_left",
 }  # fmt: skip

@@ -11,9 +11,9 @@
  * is plk_wait_turn, taken apart.  Of a bounded lock the steps are those of plk_wait_gate, but
  * it never spins: it takes the gate if that is free, and else queues at once.
  *
- * All methods keep the GIL, which is what makes them one at a time: the thread that watches
- * enters on behalf of the loop's.  take() and release() of one seat and those that wait with it
- * may come from different threads otherwise only if the caller excludes them. */
+ * All methods keep the GIL, which is what makes them one at a time: those of a seat that waits are
+ * called by the thread that watches, too, which enters on behalf of the loop's.  Of that only the
+ * end has to be kept away besides (work_begins). */
 #include "fast/acquire.h"
 
 typedef struct {
@@ -49,14 +49,20 @@ static LockObject *lock_of(SeatObject *self, PyObject *arg)
     return NULL;
 }
 
-/* It waits, and the segment is there.  0: exception set. */
-static int is_waiting(SeatObject *self)
+/* Begin to work on a wait, by whatever thread.  1: until work_ends(); 0: it is gone with its
+ * thread, or there was none. */
+static int work_begins(SeatObject *self)
 {
-    if (self->waits != NULL && self->seat != NULL && self->seat->vcpu != NULL)
+    if (self->waits == NULL || self->seat == NULL)
+        return 0;
+    plk_module_self.api->fibre_begin();
+    if (self->seat->vcpu != NULL)
         return 1;
-    PyErr_SetString(PyExc_RuntimeError, "this seat waits for no lock");
+    plk_module_self.api->fibre_end();
     return 0;
 }
+
+static void work_ends(void) { plk_module_self.api->fibre_end(); }
 
 static int holds(const SeatObject *self, const struct plk_lock *lock)
 {
@@ -128,28 +134,41 @@ static int step_to_gate(struct plk_wait *w)
     return 1;
 }
 
+/* 1: entered. */
+static int step(struct plk_wait *w)
+{
+    if (w->gate != NULL)
+        return step_to_gate(w);
+    return PLK_LOAD_ACQUIRE(&w->lock->cell->head) == w->ticket && plk_granted(w) == 0;
+}
+
 static PyObject *seat_step(SeatObject *self, PyObject *unused)
 {
-    struct plk_wait *w = &self->w;
+    int inside;
 
     (void)unused;
-    if (!is_waiting(self))
-        return NULL;
-    if (w->gate != NULL ? !step_to_gate(w)
-                        : PLK_LOAD_ACQUIRE(&w->lock->cell->head) != w->ticket || plk_granted(w) != 0)
+    if (!work_begins(self))
         Py_RETURN_FALSE;
-    plk_module_self.api->vigil_end(w, &self->vigil);
-    wait_is_over(self);
-    Py_RETURN_TRUE;
+    inside = step(&self->w);
+    if (inside)
+        plk_module_self.api->vigil_end(&self->w, &self->vigil);
+    work_ends();
+    if (inside)
+        wait_is_over(self);
+    return PyBool_FromLong(inside);
 }
 
 static PyObject *seat_arm(SeatObject *self, PyObject *unused)
 {
+    int sleeps;
+
     (void)unused;
-    if (!is_waiting(self))
-        return NULL;
+    if (!work_begins(self))
+        Py_RETURN_NONE;
     plk_module_self.api->vigil_end(&self->w, &self->vigil);
-    if (!plk_module_self.api->vigil_begin(&self->w, &self->vigil))
+    sleeps = plk_module_self.api->vigil_begin(&self->w, &self->vigil);
+    work_ends();
+    if (!sleeps)
         Py_RETURN_NONE;
     return Py_BuildValue("KIK", (unsigned long long)(uintptr_t)self->vigil.word,
                          (unsigned int)self->vigil.seq, (unsigned long long)self->vigil.until);
@@ -158,27 +177,33 @@ static PyObject *seat_arm(SeatObject *self, PyObject *unused)
 static PyObject *seat_disarm(SeatObject *self, PyObject *unused)
 {
     (void)unused;
-    if (!is_waiting(self))
-        return NULL;
-    plk_module_self.api->vigil_end(&self->w, &self->vigil);
+    if (work_begins(self)) {
+        plk_module_self.api->vigil_end(&self->w, &self->vigil);
+        work_ends();
+    }
     Py_RETURN_NONE;
 }
 
 static PyObject *seat_look(SeatObject *self, PyObject *unused)
 {
     (void)unused;
-    if (!is_waiting(self))
-        return NULL;
+    if (!work_begins(self))
+        return PyLong_FromLong(0);
     plk_module_self.api->vigil_look(&self->w);
+    work_ends();
     return PyLong_FromUnsignedLongLong(self->w.watch);
 }
 
 static PyObject *seat_search(SeatObject *self, PyObject *unused)
 {
+    int found;
+
     (void)unused;
-    if (!is_waiting(self))
-        return NULL;
-    return PyBool_FromLong(self->w.lock->domain->detects != 0 && plk_module_self.api->search(&self->w));
+    if (!work_begins(self))
+        Py_RETURN_FALSE;
+    found = self->w.lock->domain->detects != 0 && plk_module_self.api->search(&self->w);
+    work_ends();
+    return PyBool_FromLong(found);
 }
 
 /* 1: left; 0: no tombstone is free. */
@@ -197,14 +222,21 @@ static int leave(SeatObject *self)
             api->queue_pass(w, 1);
         PLK_STORE(&w->seat->vcpu->wait_since, 0);
     }
-    wait_is_over(self);
     return 1;
 }
 
 static PyObject *seat_leave(SeatObject *self, PyObject *unused)
 {
+    int left = 1;
+
     (void)unused;
-    return is_waiting(self) ? PyBool_FromLong(leave(self)) : NULL;
+    if (work_begins(self)) {
+        left = leave(self);
+        work_ends();
+    }
+    if (left)
+        wait_is_over(self);
+    return PyBool_FromLong(left);
 }
 
 static PyObject *seat_release(SeatObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -267,8 +299,10 @@ static PyObject *seat_close(SeatObject *self, PyObject *unused)
     struct plk_seat *seat = self->seat;
 
     (void)unused;
-    if (self->waits != NULL && seat != NULL && seat->vcpu != NULL)
+    if (work_begins(self)) {
         leave(self); /* or it is left to recovery */
+        work_ends();
+    }
     wait_is_over(self);
     self->seat = NULL;
     if (seat != NULL)
@@ -287,6 +321,12 @@ static PyObject *seat_get_waits(SeatObject *self, void *unused)
 {
     (void)unused;
     return PyBool_FromLong(self->waits != NULL);
+}
+
+static PyObject *seat_get_bounded(SeatObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(self->w.gate != NULL);
 }
 
 static PyObject *seat_get_live(SeatObject *self, void *unused)
@@ -395,6 +435,7 @@ static PyMethodDef seat_methods[] = {
 static PyGetSetDef seat_getset[] = {
     {"held", (getter)seat_get_held, NULL, "Locks held or waited for.", NULL},
     {"waits", (getter)seat_get_waits, NULL, "Whether it waits for one.", NULL},
+    {"bounded", (getter)seat_get_bounded, NULL, "The lock that it waits for has that policy.", NULL},
     {"usable", (getter)seat_get_usable, NULL, "It is live, and waits for nothing.", NULL},
     {"live", (getter)seat_get_live, NULL, "False if its thread or its domain is gone, or in a forked child.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};

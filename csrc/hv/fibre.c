@@ -13,7 +13,10 @@
  *
  * Who may touch it.  Only its thread can take it and let it go, because only that can lock and
  * unlock the life word.  What lies between, tickets and holds, may be done by any thread of the
- * process, one at a time: the caller sees to that.
+ * process, one at a time: the caller sees to that.  But its thread may end meanwhile, and the
+ * slot then be recovered and another's.  So another thread works on it between plk_fibre_begin and
+ * plk_fibre_end alone, and looks first whether seat.vcpu is there: a thread that ends takes
+ * it away under the same mutex, before it is dead to anybody.
  *
  * Memory.  The structure belongs to whoever enrolled it, and outlives the registration: once the
  * thread or the domain is gone, or in a forked child, seat.vcpu is NULL and nothing but
@@ -33,6 +36,13 @@ struct plk_fibre {
     uint32_t id;             /* of the domain, while seat.vcpu is not NULL */
     int dropped;             /* by another thread: to be freed by its own; under plk_local */
 };
+
+/* Before plk_local, if both are taken. */
+static pthread_mutex_t plk_fibre_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void plk_fibre_begin(void) { pthread_mutex_lock(&plk_fibre_mutex); }
+
+void plk_fibre_end(void) { pthread_mutex_unlock(&plk_fibre_mutex); }
 
 static void plk_fibre_unlink(struct plk_fibre *f)
 {
@@ -99,8 +109,11 @@ void plk_fibres_leave(struct plk_table *table, int all)
         pthread_mutex_lock(&plk_local);
         dropped = f->dropped;
         pthread_mutex_unlock(&plk_local);
-        if (s != NULL && (all || dropped || (PLK_LOAD(&s->closed) && !plk_vcpu_busy(f->seat.vcpu))))
+        if (s != NULL && (all || dropped || (PLK_LOAD(&s->closed) && !plk_vcpu_busy(f->seat.vcpu)))) {
+            plk_fibre_begin();
             plk_seat_leave(&f->seat, s);
+            plk_fibre_end();
+        }
         if (!all && !dropped)
             continue;
         pthread_mutex_lock(&plk_local);
@@ -127,6 +140,8 @@ void plk_fibres_forget(struct plk_table *table)
     }
     table->fibres = NULL;
 }
+
+void plk_fibres_forked(void) { pthread_mutex_init(&plk_fibre_mutex, NULL); }
 
 int plk_fibres_busy(const struct plk_table *table, uint32_t id)
 {

@@ -22,6 +22,11 @@ int plk_fibre_enroll(struct plk_domain *domain, struct plk_seat **seat);
  * holds something: then recovery does the rest when the thread is gone. */
 void plk_fibre_drop(struct plk_seat *seat);
 
+/* Around whatever another thread does with such a seat: its own does not end in between. */
+void plk_fibre_begin(void);
+void plk_fibre_end(void);
+void plk_fibres_forked(void); /* in the child: nobody is in between */
+
 /* In their own thread: give up all of its fibres (it ends), or those in closed domains. */
 void plk_fibres_leave(struct plk_table *table, int all);
 

@@ -144,11 +144,16 @@ static void plk_thread_exit(void *arg)
 
 static void plk_fork_prepare(void)
 {
+    plk_fibre_begin();
     pthread_mutex_lock(&plk_local);
     plk_forks_begun++;
 }
 
-static void plk_fork_parent(void) { pthread_mutex_unlock(&plk_local); }
+static void plk_fork_parent(void)
+{
+    pthread_mutex_unlock(&plk_local);
+    plk_fibre_end();
+}
 
 static void plk_fork_child(void)
 {
@@ -181,6 +186,7 @@ static void plk_fork_child(void)
         mine->prev = &plk_tables;
     }
     pthread_mutex_init(&plk_local, NULL);
+    plk_fibres_forked();
 }
 
 uint32_t plk_forks(void) { return plk_fork_count; }

@@ -130,7 +130,10 @@ class Aio:
         seat: Seat | None = None,
         ticket: int = UNUSABLE,
     ) -> bool:
-        """ignore: a death inside.  level: frames from errors.owner_died to the user's.  seat, ticket: of a take."""
+        """ignore: a death inside.  level: frames from errors.owner_died to the user's.
+
+        seat, ticket: what Seat.take has come to already.
+        """
         lock, key = self._lock, self._key
         if ticket == UNUSABLE:
             seat = await self._seat(task, timeout)

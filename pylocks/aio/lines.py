@@ -77,7 +77,7 @@ class Waiter:
         with seats.guard:
             line = lines.get(self.key)
             if line is None:
-                line = lines[self.key] = Line(self.key, self.lock.policy == "fifo")
+                line = lines[self.key] = Line(self.key, not self.seat.bounded)
             heapq.heappush(line.waiting, self)
             if self.lock.domain.detects_deadlocks and self.seat.search():
                 line.give_up(self, DEADLOCKED)
@@ -183,8 +183,7 @@ class Line:
         """Nobody sleeps for it."""
         if self.armed is not None:
             waiter, self.armed = self.armed, None
-            if waiter.seat.waits and waiter.seat.live:
-                waiter.seat.disarm()
+            waiter.seat.disarm()
 
     def give_up(self, waiter: Waiter, state: int) -> bool:
         """Take it out of the queue; False: there is no room to note that, and its turn will be passed on."""
@@ -217,6 +216,8 @@ class Line:
 def leave(key: Key, lock: TicketLock, seat: Seat, died: bool = False) -> None:
     """Give the lock to the next, of whatever process."""
     del holders[key]
+    if not seat.live:
+        return  # it has died with its thread, which is told to the next
     seat.release(lock, died)
     if not seat.kept:
         seats.give_back(seat)

@@ -13,8 +13,10 @@
 #include "hv/deadlock.h"
 #include "hv/directory.h"
 #include "hv/events.h"
+#include "hv/fibre.h"
 #include "hv/futex.h"
 #include "hv/leave.h"
+#include "hv/park.h"
 #include "hv/policy.h"
 #include "hv/quick.h"
 #include "hv/recovery.h"
@@ -281,6 +283,16 @@ static int wait_is_over(struct plk_wait *w)
     return rc;
 }
 
+/* As an event loop waits: another thread would sleep now. */
+static void keep_vigil(struct plk_wait *w)
+{
+    struct plk_vigil vigil;
+
+    if (plk_vigil_begin(w, &vigil) && PLK_LOAD(vigil.word) == vigil.seq)
+        plk_vigil_look(w);
+    plk_vigil_end(w, &vigil);
+}
+
 /* As pylocks._lock waits: it looks at signals every so often, and leaves if one says so. */
 static int64_t wait_and_leave(struct plk_lock *lock, int depth)
 {
@@ -292,6 +304,8 @@ static int64_t wait_and_leave(struct plk_lock *lock, int depth)
     for (;;) {
         w.deadline = soon() + 1000000000;
         w.pause = soon();
+        if (w.gate == NULL && one_in(8))
+            keep_vigil(&w);
         rc = plk_wait_turn(&w);
         if (rc != -EINTR)
             return rc;
@@ -331,6 +345,10 @@ static void enroll(void)
 {
     struct plk_seat *seat;
 
+    /* Not beside the thread's own: that may be written over to look dead, and would be taken again,
+     * with its mutex in the C library's list. */
+    if (!world.enrolled && one_in(8) && result(T_enroll, plk_fibre_enroll(&segment->face, &seat)) == 0)
+        plk_fibre_drop(seat);
     if (result(T_enroll, plk_enroll(&segment->face, &seat)) == 0 &&
         (seat->vcpu == NULL || seat->tag == 0 || seat->tag > segment->geometry.vcpus))
         fail("a seat with tag %llu", (unsigned long long)seat->tag);

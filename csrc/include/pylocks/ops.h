@@ -184,6 +184,9 @@ struct plk_api {
      * excludes the others: a further seat of this thread (hv/fibre.c).  As enroll. */
     int (*fibre_enroll)(struct plk_domain *domain, struct plk_seat **seat);
     void (*fibre_drop)(struct plk_seat *seat);
+    /* Around what another thread does with it; seat->vcpu is NULL if its own has ended. */
+    void (*fibre_begin)(void);
+    void (*fibre_end)(void);
     /* And for a place in a queue without a thread that waits there: one sleep (hv/park.c). */
     int (*vigil_begin)(struct plk_wait *w, struct plk_vigil *v);
     void (*vigil_end)(struct plk_wait *w, struct plk_vigil *v);
