@@ -121,9 +121,10 @@ def test_an_sdist_is_the_same_whoever_makes_it(tmp_path: Path) -> None:
             shutil.copyfile(ROOT / name, tree / name)
             (tree / name).chmod(mode | (ROOT / name).stat().st_mode & 0o100)
             os.utime(tree / name, (1e9 + number, 1e9 + number))
-        command = (sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", tmp_path / f"of {number}")
+        out = tmp_path / f"of {number}"
+        command = (sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", out)
         run(*command, tree, cwd=tmp_path, SOURCE_DATE_EPOCH="1600000000")
-        (sdist,) = (tmp_path / f"of {number}").iterdir()
+        (sdist,) = out.iterdir()
         made.append(sdist.read_bytes())
         with tarfile.open(sdist) as archive:
             assert {entry.mtime for entry in archive} == {1_600_000_000}
