@@ -99,13 +99,13 @@ def main(named):
             rows.append((version, "", "can't be run" if named else "not installed"))
             status = max(status, 1 if named else 0)
             continue
-        print("== Python " + full + ("t" if version.endswith("t") else "") + ": " + python, flush=True)
+        print(f"== Python {full}{'t' if version.endswith('t') else ''}: {python}", flush=True)
         code, last = test(python)
         rows.append((version, full, last if code == 0 else "FAILED: " + (last or "before any test")))
         status = max(status, 1 if code else 0)
     print()
     for version, full, said in rows:
-        print("%-6s %-10s %s" % (version, full, said))
+        print(f"{version:6} {full:10} {said}")
     if not any(full for _, full, _ in rows):
         print("pylocks: no Python was found to test with; name some: make test-all PYTHONS='...'")
         return 2

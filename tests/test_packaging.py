@@ -32,13 +32,13 @@ BUILD_PRODUCTS = shutil.ignore_patterns(
 )  # fmt: skip
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Standard output of a command that must succeed, run without this process's settings."""
+def run(*command: str | Path, cwd: Path, **settings: str) -> str:
+    """Standard output of a command that must succeed, run without this process's settings but with these."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "VIRTUAL_ENV") and not name.startswith("PYLOCKS_")
-    }
+    } | settings
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -109,6 +109,35 @@ def test_the_sdist_holds_the_whole_project(artifacts: Artifacts) -> None:
     }
     assert shipped == set(shipped_sources()) - {".gitignore"}
     assert {"Makefile", ".ci/run", "csrc/core.cdef", "csrc/include/pylocks.h"} <= shipped
+
+
+def test_an_sdist_is_the_same_whoever_makes_it(tmp_path: Path) -> None:
+    """Byte for byte, given SOURCE_DATE_EPOCH: of files of other ages and modes, in another folder."""
+    made = []
+    for number, mode in enumerate((0o600, 0o664)):
+        tree = tmp_path / str(number)
+        for name in reversed(shipped_sources()) if number else shipped_sources():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, tree / name)
+            (tree / name).chmod(mode | (ROOT / name).stat().st_mode & 0o100)
+            os.utime(tree / name, (1e9 + number, 1e9 + number))
+        out = tmp_path / f"of {number}"
+        command = (sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", out)
+        run(*command, tree, cwd=tmp_path, SOURCE_DATE_EPOCH="1600000000")
+        (sdist,) = out.iterdir()
+        made.append(sdist.read_bytes())
+        with tarfile.open(sdist) as archive:
+            assert {entry.mtime for entry in archive} == {1_600_000_000}
+    assert made[0] == made[1]
+
+
+def test_wheels_are_made_for_the_pythons_that_are_named() -> None:
+    """By cibuildwheel, and by make test-all; and the free-threaded ones that cffi can do."""
+    text = (ROOT / "pyproject.toml").read_text()
+    named = re.findall(r"Python :: (3\.\d+)", text)
+    assert set(named) <= {f"{tag[0]}.{tag[1:]}" for tag in re.findall(r'"cp(\d+)-\*"', text)}
+    expected = re.search(r"EXPECTED = \((.*)\)", (ROOT / ".ci" / "every_python.py").read_text())
+    assert expected is not None and re.findall(r"[\d.]+", expected[1]) == named
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(artifacts: Artifacts) -> None:

@@ -1,4 +1,4 @@
-"""The core without Python, on other processors and C libraries; the same as `make aarch64` and `make musl`."""
+"""The core without Python, on other processors and C libraries: `make aarch64` and `make musl`."""
 
 from __future__ import annotations
 
