@@ -93,6 +93,7 @@ QUICK = (
     Model("hosted.pml", "LEAVES=1"),
     Model("hosted.pml", "LEAVES=1 SUCCESSOR=1"),
     Model("hosted.pml", TAKEN_OVER),
+    Model("hosted.pml", "REUSED=1"),
     Model("slots.pml"),
     Model("parked.pml", "PARKS=1"),
 )
@@ -104,6 +105,7 @@ LONG = tuple(
         ("recovery.pml", "N=3 DEATHS=2 MORTALS=3"),
         ("recovery.pml", "N=3 DEATHS=1 MORTALS=2 ROUNDS_0=2"),
         ("tombs.pml", ""),
+        ("hosted.pml", "REUSED=1 " + TAKEN_OVER),
         ("recovery.pml", "N=2 DEATHS=2 RECOVERER_DEATHS=1 GIVES_UP_0=1 GIVES_UP_1=1 REBORN=1 TRIES=1"),
         ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1 GIVES_UP_2=1 MEMBARRIER=0"),
         ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1"),
@@ -158,6 +160,7 @@ MUTATIONS = (
     *broken("bounded.pml", BARGED, "B1_FENCE", "B1_ARM", "B1_UNARMED", "B1_DISARM", "B1_SPINNER"),
     *broken("bounded.pml", LEAVES, "B1_DISARM_LOOK", "B1_WAKE", "B1_TOMBS"),
     *broken("hosted.pml", "", "H1_OVERWRITE", "H1_BELL_LATE"),
+    *broken("hosted.pml", "REUSED=1", "H1_REUSE"),
     *broken("hosted.pml", "LEAVES=1", "H1_LOOK", "H1_LAST_LOOK"),
     *broken("hosted.pml", "LEAVES=1 SUCCESSOR=1", "H1_GUARD"),
     *broken("hosted.pml", TAKEN_OVER, "H1_CLEARED_FIRST", "H1_TAKEOVER"),
