@@ -166,11 +166,11 @@ class Domain:
             )
         raise segment.refusal(index, ffi.new("struct plk_found *"), self.describe())
 
-    def free_cell(self, index: int) -> None:
+    def free_cell(self, index: int, forks: int) -> None:
         """Give back an unnamed cell that nobody uses; one in use is kept."""
         with self._guard:
             if not self._closed and self._holder[0]:  # in a cycle the segment may have been collected first
-                lib.plk_cell_free(self._segment, index)
+                lib.plk_cell_give_back(self._segment, index, forks)
 
     def cell(self, index: int) -> CData:
         """A copy of the cell's words."""

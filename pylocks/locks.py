@@ -179,7 +179,7 @@ class TicketLock(Lock):
         # The cell can be used again only if nobody else can have come by it.
         private = getattr(self, "_private", None)
         if private is not None and not _finalizing() and private == lib.plk_forks_seen():
-            self.domain.free_cell(self.index)
+            self.domain.free_cell(self.index, private)
 
     def __repr__(self) -> str:
         what = repr(self.name) if self.name is not None else f"{self.index} in {self.domain.describe()}"

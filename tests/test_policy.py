@@ -148,7 +148,7 @@ def test_a_pair_that_is_waited_for_is_not_freed() -> None:
             (waiter,) = made.puppets(1)
             lock.acquire()
             made.queue([waiter], tasks.acquire, True, 300.0)
-            domain.free_cell(lock.index)
+            domain.free_cell(lock.index, lib.plk_forks_seen())
             assert domain.cell(lock.index).flags & lib.PLK_CELL_ALLOCATED
             lock.release()
             assert waiter.finish() is True

@@ -17,6 +17,7 @@ HOSTED = (
     "at_its_last_look",
     "at_the_next_ones_first_step",
     "a_stopped_service_costs_one_kick",
+    "the_slot_is_anothers_by_then",
     "without_a_service",
     "killed_again_and_again",
 )

@@ -10,6 +10,7 @@
 #include "hv/events.h"
 #include "hv/guard.h"
 #include "hv/reserve.h"
+#include "hv/vcpu.h"
 
 static uint32_t plk_name_hash(const char *name, uint32_t length)
 {
@@ -165,6 +166,13 @@ int plk_cell_free(struct plk_segment *s, uint32_t index)
     }
     plk_guard_unlock(s);
     return rc;
+}
+
+int plk_cell_give_back(struct plk_segment *s, uint32_t index, uint32_t forks)
+{
+    /* Here and not in Python, where a signal handler may fork after the look: then there would be two
+     * threads about to free it, and what the one has freed may be another's when the other comes. */
+    return forks == plk_forks_seen() ? plk_cell_free(s, index) : -ECHILD;
 }
 
 static int64_t plk_name_look(struct plk_segment *s, const char *name, uint32_t length)

@@ -20,6 +20,10 @@ void plk_sync_seed(struct plk_sync *sync, uint64_t initial, uint64_t limit);
 /* Give it back.  0; -EBUSY: held or waited for; -EINVAL: not allocated. */
 int plk_cell_free(struct plk_segment *s, uint32_t index);
 
+/* The same for whoever is alone with it, unless a fork has begun since plk_forks_seen() was `forks`: then
+ * -ECHILD, it is another process's as well. */
+int plk_cell_give_back(struct plk_segment *s, uint32_t index, uint32_t forks);
+
 /* The cell of that name, created under the policy if `create` and new.  -ENOENT, -EUSERS (no
  * cell or no entry left), -ENOSPC (no memory), -EPROTONOSUPPORT, -ENAMETOOLONG, -PLK_E_CORRUPT. */
 int64_t plk_name_find(struct plk_segment *s, const char *name, uint32_t length, int create, uint32_t policy);

@@ -6,7 +6,7 @@
  *
  * Left out: store buffers, since all that matters of the unlocker's stands before a locked instruction, the bell,
  * and of [K1] queue.pml has them; WAIT and HELLO, which carry no duty; who shares a bell, for a bell too many costs
- * a look; the unlocker's death, which recovery makes up for. */
+ * a look; the last unlocker's death, which recovery makes up for. */
 
 #ifndef DEATHS
 #define DEATHS 0 /* the first service may die */
@@ -16,6 +16,10 @@
 #endif
 #ifndef SUCCESSOR
 #define SUCCESSOR 0 /* a second one takes over */
+#endif
+
+#ifndef REUSED
+#define REUSED 0 /* the slot of the first lock's unlocker, who ends or dies at it, is the second one's */
 #endif
 
 #define LOCKS 2
@@ -73,6 +77,12 @@ proctype unlocker()
         :: atomic { page == 0 && LIVES -> skip };
 #endif
             page = lock + 1;                  /* 1 */
+#if REUSED
+            if
+            :: skip
+            :: lock == 0 -> kick(lock); goto next /* it dies, and recovery does so on its behalf */
+            fi;
+#endif
             bell = 1;                         /* 2 */
             d_step { resting[0] = 0; resting[1] = 0 }; /* 3 */
 #ifndef BREAK_H1_LOOK
@@ -84,6 +94,12 @@ proctype unlocker()
         :: atomic { !(page == 0 && LIVES) -> skip };
             kick(lock)
         fi;
+#if REUSED
+next:
+#ifdef BREAK_H1_REUSE
+        page = 0;
+#endif
+#endif
         lock++
     :: lock == LOCKS -> break
     od

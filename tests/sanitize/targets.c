@@ -555,7 +555,7 @@ static void call_something(void)
     case 3: look_for_a_name(T_name_find); break;
     case 4: look_for_a_name(T_name_create); break;
     case 5: result(T_cell_new, plk_cell_new(segment, a_policy())); break;
-    case 6: result(T_cell_free, plk_cell_free(segment, an_index(world.geometry.cells))); break;
+    case 6: result(T_cell_free, plk_cell_give_back(segment, an_index(world.geometry.cells), plk_forks_seen())); break;
     case 7: enroll(); break;
     case 8:
         if (one_in(8))

@@ -251,6 +251,42 @@ def a_stopped_service_costs_one_kick() -> None:
         assert one.entered()
 
 
+def the_slot_is_anothers_by_then() -> None:
+    """[H1] A request outlives its thread: who has the slot next leaves it, and kicks by itself."""
+    domain = pylocks.Domain()
+    locks = [pylocks.TicketLock(domain=domain) for _ in range(2)]
+
+    def hold(lock: pylocks.TicketLock, taken: threading.Event, go: threading.Event, seen: list[int]) -> None:
+        with lock:
+            me = threading.get_native_id()
+            seen.append(next(vcpu.index for vcpu in domain.vcpus() if vcpu.tid == me))
+            taken.set()
+            go.wait()
+        seen.append(asked_for(domain))
+
+    def holder(lock: pylocks.TicketLock) -> tuple[threading.Thread, threading.Event, list[int]]:
+        taken, go, seen = threading.Event(), threading.Event(), list[int]()
+        thread = threading.Thread(target=hold, args=(lock, taken, go, seen))
+        thread.start()
+        taken.wait()
+        return thread, go, seen
+
+    one, go, first = holder(locks[0])
+    with pylocks.Hypervisor(domain) as hypervisor, waiting(locks[0]) as waiter:
+        with stopped(hypervisor):
+            go.set()
+            one.join()
+            until(lambda: all(vcpu.index != first[0] for vcpu in domain.vcpus()), "its slot to be free")
+            other, go, second = holder(locks[1])
+            with waiting(locks[1]) as next_waiter:
+                go.set()
+                assert next_waiter.entered() and not waiter.entered(0)
+            other.join()
+            wanted = locks[0].index + 1
+            assert first[0] == second[0] and first[1] == second[1] == wanted, (first, second)
+        assert waiter.entered()
+
+
 def without_a_service() -> None:
     """Killed, and nobody follows: unlockers kick by themselves."""
     domain = pylocks.Domain()
