@@ -20,7 +20,7 @@ class Condition(Shared, _lock.Condition):
     """Threads of all processes wait, under a lock, until another notifies them.
 
     lock: a TicketLock or a TicketRLock, in whose domain the condition lies; None: that of the condition of this
-    name, or a TicketRLock of its own.  Condition() is anonymous and Condition(name="changed") the same one in
+    name, or a TicketRLock of its own, with policy "bounded".  Condition() is anonymous and Condition(name="changed") the same one in
     every process of this user, as Semaphore's; it has one lock: ValueError for another.
 
     notify() wakes those who wait in order of arrival.  A waiter that dies keeps nobody up: if it had been
@@ -52,7 +52,9 @@ class Condition(Shared, _lock.Condition):
         found = self._pair(0)
         if found:
             return lock_at(self.domain, found - 1)
-        lock = TicketRLock(domain=self.domain)
+        # Notified or not, whoever comes back wants the lock at once, and would stand in line for it.
+        policy = "fifo" if self.domain.protocol == "native" else "bounded"
+        lock = TicketRLock(domain=self.domain, policy=policy)
         found = self._pair(lock.index + 1)
         if found != lock.index + 1:  # somebody was quicker
             return lock_at(self.domain, found - 1)

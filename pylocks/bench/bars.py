@@ -112,7 +112,26 @@ def _parked() -> Iterator[Bar]:
     yield Bar("parked", "1000", ours, "rate", at_least=1 / 1.3, against=(ours,), against_cell="8")
 
 
-BARS: tuple[Bar, ...] = (*_uncontended(), *_fifo(), *_bounded(), *_python(), *_choice(), *_parked())
+def _family() -> Iterator[Bar]:
+    peer = ("multiprocessing",)
+    for game in ("notify", "event", "semaphore"):
+        for n in (2, 8):
+            yield Bar("family", f"{n}:{game}", "family", "rate", at_least=1.0, against=peer)
+    yield Bar("family", "8:barrier", "family", "rate", at_least=2.0, against=peer)
+    for cell in ("8:mixed", "64:mixed"):
+        yield Bar("readers", cell, "RWLock", "rate", at_least=1.0, against=("TicketLock",))
+    yield Bar("readers", "66:apart", "RWLock", "max", at_most=500 * MS)
+
+
+BARS: tuple[Bar, ...] = (
+    *_uncontended(),
+    *_fifo(),
+    *_bounded(),
+    *_python(),
+    *_choice(),
+    *_parked(),
+    *_family(),
+)
 
 
 def judge(result: Mapping[str, Any], bars: Sequence[Bar] | None = None) -> list[Verdict]:

@@ -89,6 +89,9 @@ PYTHON_LINEUP: tuple[Contender, ...] = (
     _python("filelock", "filelock", "barging"),
     _python("threading.Lock", "threading.Lock", "barging"),
     _python("LockArray", "pylocks.TicketLock", "fifo", locks=ARRAY),
+    _python("family", "pylocks.TicketLock", "fifo"),
+    _python("multiprocessing", "multiprocessing.Lock", "barging"),
+    _python("RWLock", "pylocks.RWLock", "fifo"),
     _python("one TicketLock", "pylocks.TicketLock", "fifo"),
     _python(f"{STRIPES} mp.Locks", "multiprocessing.Lock", "barging", locks=STRIPES),
 )

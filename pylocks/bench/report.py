@@ -90,6 +90,16 @@ def _contended(name: str, cell: str, samples: Samples, load: Load) -> Table:
     )
 
 
+GAMES = {
+    "notify": "half of them put into a queue of 8 and half take from it, under two conditions of a lock",
+    "event": "in a circle: each waits for its event and sets the next one's",
+    "semaphore": "a permit for every four, acquired and released",
+    "barrier": "wait for each other",
+    "mixed": "20 us under the lock, which one time in twenty is to write",
+    "apart": "20 us under the lock, two of them to write and the others to read",
+}
+
+
 def _describe(load: Load) -> str:
     n, game = load["processes"], load["game"]
     who = f"{n} threads" if game == "threads" else f"{n} process{'es' * (n != 1)}"
@@ -99,6 +109,8 @@ def _describe(load: Load) -> str:
         return f"{who} asleep in the queue"
     if game == "relay":
         return f"the holder releases {units.duration(load['outside_ns'])} after the other began to wait"
+    if game in GAMES:
+        return f"{who}, {GAMES[game]}"
     work = "random locks, each for a bare increment" if game == "array" else "bare increment"
     if load["inside_ns"] or load["outside_ns"]:
         work = f"{units.duration(load['inside_ns'])} inside, {units.duration(load['outside_ns'])} between"

@@ -7,10 +7,12 @@ from . import (
     convoy,
     death,
     fairness,
+    family,
     handover,
     overcommit,
     parked,
     python,
+    readers,
     threads,
     two,
     uncontended,
@@ -31,6 +33,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     array.SCENARIO,
     parked.SCENARIO,
     death.SCENARIO,
+    family.SCENARIO,
+    readers.SCENARIO,
 )
 
 

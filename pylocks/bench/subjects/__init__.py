@@ -8,9 +8,13 @@ from . import (
     file_lock,
     flock,
     multiprocessing_lock,
+    multiprocessing_rlock,
     posix_ipc_semaphore,
+    rw_lock,
     threading_lock,
+    threading_rlock,
     ticket_lock,
+    ticket_rlock,
 )
 from .interface import OPERATIONS, Lock, Subject, Terms, UnavailableError
 
@@ -18,8 +22,12 @@ __all__ = ["OPERATIONS", "SUBJECTS", "Lock", "Subject", "Terms", "UnavailableErr
 
 SUBJECTS: tuple[Subject, ...] = (
     ticket_lock.SUBJECT,
+    ticket_rlock.SUBJECT,
+    rw_lock.SUBJECT,
     threading_lock.SUBJECT,
+    threading_rlock.SUBJECT,
     multiprocessing_lock.SUBJECT,
+    multiprocessing_rlock.SUBJECT,
     posix_ipc_semaphore.SUBJECT,
     flock.SUBJECT,
     file_lock.SUBJECT,
