@@ -85,7 +85,7 @@ class Shared(_lock.Sync):
         # The cell can be used again only if nobody else can have come by it.
         private = getattr(self, "_private", None)
         if private is not None and not _finalizing() and private == lib.plk_forks_seen():
-            self.domain.free_cell(self.index)
+            self.domain.free_cell(self.index, private)
 
     def _described(self, state: Callable[[], str]) -> str:
         """For __repr__: its name or place, and its state, if the domain is open."""

@@ -25,6 +25,8 @@
 #include "hv/park.h"
 #include "hv/vcpu.h"
 
+#define PLK_LEAVE_TRIES 1000 /* naps of a millisecond */
+
 /* The wait is over, with the guard, or never had a node in a queue. */
 static void plk_wait_release(struct plk_sync_wait *w, struct plk_at *at)
 {
@@ -186,12 +188,17 @@ int plk_sync_wait(struct plk_sync_wait *w)
 int plk_sync_leave(struct plk_sync_wait *w)
 {
     struct plk_at at;
-    int granted;
+    int granted, tries = PLK_LEAVE_TRIES;
 
     if (w->node == NULL)
         return 0;
-    while (plk_at_enter(&at, w->ref, w->seat) != 0)
+    while (plk_at_enter(&at, w->ref, w->seat) != 0) {
+        if (tries-- == 0) { /* the guard has been written over: the node stays behind, as a dead thread's would */
+            w->node = NULL;
+            return 0;
+        }
         plk_nap(PLK_FOREVER);
+    }
     granted = PLK_LOAD(&w->node->state) == PLK_NODE_GRANTED;
     if (granted)
         plk_sync_granted(w);
