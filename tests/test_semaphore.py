@@ -18,6 +18,7 @@ from support.syncs import forked, thread, waiting
 from support.wait import until
 
 import pylocks
+from pylocks._core import lib
 
 KINDS: dict[str, Callable[..., pylocks.Semaphore]] = {
     "free": pylocks.Semaphore,
@@ -465,7 +466,7 @@ def test_a_pickle_of_one_that_has_gone() -> None:
     domain = pylocks.Domain()
     s = pylocks.Semaphore(domain=domain)
     data = pickle.dumps(s)
-    domain.free_cell(s.index)
+    domain.free_cell(s.index, lib.plk_forks_seen())
     with pytest.raises(pylocks.UnknownLockError, match="has been freed"):
         pickle.loads(data)
 
