@@ -169,7 +169,7 @@ class Domain:
     def free_cell(self, index: int) -> None:
         """Give back an unnamed cell that nobody uses; one in use is kept."""
         with self._guard:
-            if not self._closed:
+            if not self._closed and self._holder[0]:  # in a cycle the segment may have been collected first
                 lib.plk_cell_free(self._segment, index)
 
     def cell(self, index: int) -> CData:

@@ -220,9 +220,9 @@ def lock_error(code: int, domain: Domain, index: int) -> Exception:
     if code == errno.EMEDIUMTYPE:
         from pylocks.sync import kind_at
 
-        return WrongKindError(
-            f"{where} is a {kind_at(domain, index)}: open it as what it is, or take another name"
-        )
+        kind = kind_at(domain, index)
+        what = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+        return WrongKindError(f"{where} is {what}: open it as what it is, or take another name")
     if code == errno.ENOBUFS:
         return DomainFullError(f"{where}: this thread holds or waits for as many objects as it can, 32")
     if code == errno.EALREADY:

@@ -28,13 +28,13 @@ class Semaphore(Shared, _lock.Semaphore):
     pickles it lives.  Semaphore(name="slots") is the same one in every process of this user; with `domain` it
     is looked for there.  value counts where it is made; with a name that exists, what is there stays.
 
-    Who waits is woken in order of arrival.  A thread that comes while a permit is there may take it before one
-    that is just being woken, so that the permits go round as fast as the CPUs can hand them on; but one that has
-    been passed by for 0.2 ms gets the next.
+    Who waits is woken in order of arrival.  A thread that comes while a permit is there may take it
+    before one that is just being woken, so that the permits go round as fast as the CPUs can hand them
+    on; but one that has been passed by for 0.2 ms gets the next.
 
-    A permit is nobody's: whoever took it, any thread may release it.  So a process that is killed after it has
-    acquired has taken its permit with it.  owned=True: permits belong to the thread that took them, no other may
-    release them, and they come back when it dies, however it dies.
+    A permit is nobody's: whoever took it, any thread may release it.  So a process that is killed after
+    it has acquired has taken its permit with it.  owned=True: permits belong to the thread that took
+    them, no other may release them, and they come back when it dies, however it dies.
     """
 
     __slots__ = ("_private", "name")

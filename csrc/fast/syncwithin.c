@@ -40,11 +40,13 @@ static PyObject *within_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         PyErr_Format(PyExc_TypeError, "%R can't be entered", sync);
         return NULL;
     }
-    if (seconds == Py_None || PyFloat_AsDouble(seconds) < 0 || plk_parse_timeout(1, seconds, &value) != 0) {
-        if (!PyErr_Occurred())
-            PyErr_Format(PyExc_ValueError, "within() needs seconds >= 0, not %R", seconds);
+    value = seconds == Py_None ? -1 : PyFloat_AsDouble(seconds);
+    if (value == -1 && PyErr_Occurred())
         return NULL;
-    }
+    if (!(value >= 0))
+        return PyErr_Format(PyExc_ValueError, "within() needs seconds >= 0, not %R", seconds);
+    if (plk_parse_timeout(1, seconds, &value) != 0)
+        return NULL;
     self = (SyncWithinObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;

@@ -18,20 +18,8 @@ class Geometry(ctypes.Structure):
     _fields_: ClassVar[list[Any]] = [
         *((name, u32) for name in ("vcpus", "channels", "tombs", "entries", "cells", "stride")),
         *((name, u32) for name in ("tallied", "rings", "syncs", "noded")),
-        *(
-            (f"off_{name}", u64)
-            for name in (
-                "channels",
-                "tombs",
-                "entries",
-                "vcpus",
-                "cells",
-                "syncs",
-                "nodes",
-                "tallies",
-                "rings",
-            )  # fmt: skip
-        ),
+        *((f"off_{name}", u64) for name in ("channels", "tombs", "entries", "vcpus", "cells")),
+        *((f"off_{name}", u64) for name in ("syncs", "nodes", "tallies", "rings")),
         ("size", u64),
     ]
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "torture"
-LAYERS = ("patch", "slow", "hv", "recover")
+LAYERS = ("patch", "slow", "sync", "hv", "recover")
 """Of the core; what the stress program adds to it is not tortured."""
 
 

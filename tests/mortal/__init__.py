@@ -1,0 +1,1 @@
+"""Kills threads that use semaphores and their like before each of their instructions."""
