@@ -83,7 +83,7 @@ def test_pools_and_values_of_the_modules_are_of_these_contexts() -> None:
     from pylocks.multiprocessing.pool import Pool
     from pylocks.multiprocessing.sharedctypes import Value
 
-    assert isinstance(Value("i", 3).get_lock(), pylocks.TicketRLock)
+    assert isinstance(Value("i", 3).get_lock(), mp.synchronize.RLock)
     with Pool(1) as pool:
         assert isinstance(pool._ctx, mp.context.BaseContext)
         assert isinstance(pool._inqueue._rlock, mp.synchronize.Lock)

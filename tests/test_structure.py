@@ -309,8 +309,7 @@ ORDER = (
 )
 ON_TOP = (
     "multiprocessing", "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics",
-    "serve", "cli",
-    "__main__",
+    "serve", "cli", "__main__",
 )  # fmt: skip
 # What makes things that are built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks"), ("errors", "sync"), ("locks", "aio")}

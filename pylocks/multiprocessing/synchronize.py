@@ -13,7 +13,7 @@ from typing import Any
 
 import pylocks
 from pylocks import errors
-from pylocks.mutex import Mutex
+from pylocks.mutex import Mutex, RMutex
 from pylocks.semaphore import MOST as SEM_VALUE_MAX
 
 __all__ = [
@@ -54,7 +54,7 @@ class Lock(_SemLock, Mutex):
 
     def __new__(cls, *, ctx: Any = None) -> Lock:
         """As ctx.Lock(); any pylocks.DomainError."""
-        return cls._open("Mutex", None, None)
+        return super().__new__(cls)  # type: ignore[return-value]
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """True if taken; without `block`, or when `timeout` seconds have passed, False."""
@@ -104,13 +104,11 @@ class NotHeldError(errors.NotOwnerError, AssertionError):
     """What multiprocessing raises where a lock is not held by who must hold it."""
 
 
-class RLock(_SemLock, pylocks.TicketRLock):
+class RLock(_SemLock, RMutex):
     """multiprocessing.RLock: its holder may take it again; if that dies, it is free.
 
-    Who takes it then is told by a pylocks.OwnerDiedWarning, each time until mark_consistent() is called.
+    The next to take it is told by a pylocks.OwnerDiedWarning.
     """
-
-    __slots__ = ()
 
     def __new__(cls, *, ctx: Any = None) -> RLock:
         """As ctx.RLock(); any pylocks.DomainError."""
@@ -135,23 +133,14 @@ class RLock(_SemLock, pylocks.TicketRLock):
     def _count(self) -> int:
         return self.depth
 
-    def __reduce__(self) -> Any:
-        return _rebuild_rlock, super().__reduce__()
-
     def __repr__(self) -> str:
         owner = self.owner
         count = self.depth or (0 if owner is None else "nonzero")
         return f"<{type(self).__name__}({_named(owner)}, {count})>"
 
 
-take_recursive = pylocks.TicketRLock.acquire
-give_recursive = pylocks.TicketRLock.release
-
-
-def _rebuild_rlock(make: Callable[..., Any], arguments: Any) -> RLock:
-    lock: RLock = make(*arguments)
-    lock.__class__ = RLock
-    return lock
+take_recursive = RMutex.acquire
+give_recursive = RMutex.release
 
 
 class Semaphore(_SemLock, pylocks.Semaphore):
