@@ -14,7 +14,8 @@
  * that one dies at it, or is stopped, those who sleep notice:
  *
  * The watchdog.  A sleep lasts PLK_WATCHDOG_NS times the distance from the head of the queue (hv/park.h), then
- * the sleeper takes the guard, takes out the dead, wakes again who should be awake, and settles.
+ * the sleeper takes the guard, takes out the dead, wakes again who should be awake, and settles.  Each look makes the
+ * next one come after twice as long, up to 16 times: what is waited for here may be hours in coming.
  *
  * Barging, and its bound.  Newcomers take what is there although others wait; that keeps the object going
  * round among those who have CPUs.  Who is called and finds nothing for PLK_BOUND_NS is overdue: nobody
@@ -25,6 +26,7 @@
 #include "hv/park.h"
 #include "hv/vcpu.h"
 
+#define PLK_LOOKS_MOST 4 /* 2^4 */
 #define PLK_LEAVE_TRIES 1000 /* naps of a millisecond */
 
 /* The wait is over, with the guard, or never had a node in a queue. */
@@ -49,6 +51,7 @@ int plk_sync_begin(struct plk_sync_wait *w)
     PLK_STORE(&w->node->data[0], w->want);
     w->forks = plk_forks();
     w->watch = 0;
+    w->looks = 0;
     rc = plk_at_enter(&at, w->ref, w->seat);
     if (rc == 0) {
         rc = at.kind->attempt(&at, w->node, 0);
@@ -107,6 +110,8 @@ static int plk_sync_try(struct plk_sync_wait *w)
     if (plk_now() - w->node->called_ns >= PLK_BOUND_NS)
         w->node->overdue = 1;
     PLK_STORE(&w->node->state, PLK_NODE_QUEUED);
+    w->watch = 0;
+    w->looks = 0;
     plk_at_leave(&at, 1);
     return 1;
 }
@@ -119,7 +124,7 @@ static uint64_t plk_sync_watch(const struct plk_sync_wait *w, uint64_t now)
     const struct plk_node *head = first != 0 ? plk_node_at(s, first - 1) : NULL;
     uint64_t distance = head != NULL ? w->node->arrival - PLK_LOAD(&head->arrival) : 0;
 
-    return now + plk_watchdog() * plk_watch_times(distance);
+    return now + (plk_watchdog() * plk_watch_times(distance) << (w->looks < PLK_LOOKS_MOST ? w->looks : PLK_LOOKS_MOST));
 }
 
 static void plk_sync_tend(struct plk_sync_wait *w)
@@ -127,6 +132,7 @@ static void plk_sync_tend(struct plk_sync_wait *w)
     struct plk_at at;
 
     w->watch = 0;
+    w->looks++;
     if (plk_at_enter(&at, w->ref, w->seat) != 0)
         return;
     plk_at_sweep(&at);
