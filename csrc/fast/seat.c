@@ -317,28 +317,16 @@ static PyObject *seat_get_held(SeatObject *self, void *unused)
                                        ? PLK_LOAD(&self->seat->vcpu->held) : 0);
 }
 
-static PyObject *seat_get_waits(SeatObject *self, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(self->waits != NULL);
-}
+enum seat_flag { SEAT_WAITS, SEAT_BOUNDED, SEAT_LIVE, SEAT_USABLE };
 
-static PyObject *seat_get_bounded(SeatObject *self, void *unused)
+static PyObject *seat_get_flag(SeatObject *self, void *which)
 {
-    (void)unused;
-    return PyBool_FromLong(self->w.gate != NULL);
-}
-
-static PyObject *seat_get_live(SeatObject *self, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(is_live(self));
-}
-
-static PyObject *seat_get_usable(SeatObject *self, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(is_usable(self));
+    switch ((enum seat_flag)(uintptr_t)which) {
+    case SEAT_WAITS: return PyBool_FromLong(self->waits != NULL);
+    case SEAT_BOUNDED: return PyBool_FromLong(self->w.gate != NULL);
+    case SEAT_LIVE: return PyBool_FromLong(is_live(self));
+    default: return PyBool_FromLong(is_usable(self));
+    }
 }
 
 /* Seat(lock): one of this thread, in the lock's domain */
@@ -434,10 +422,11 @@ static PyMethodDef seat_methods[] = {
 
 static PyGetSetDef seat_getset[] = {
     {"held", (getter)seat_get_held, NULL, "Locks held or waited for.", NULL},
-    {"waits", (getter)seat_get_waits, NULL, "Whether it waits for one.", NULL},
-    {"bounded", (getter)seat_get_bounded, NULL, "The lock that it waits for has that policy.", NULL},
-    {"usable", (getter)seat_get_usable, NULL, "It is live, and waits for nothing.", NULL},
-    {"live", (getter)seat_get_live, NULL, "False if its thread or its domain is gone, or in a forked child.", NULL},
+    {"waits", (getter)seat_get_flag, NULL, "Whether it waits for one.", (void *)SEAT_WAITS},
+    {"bounded", (getter)seat_get_flag, NULL, "The lock that it waits for has that policy.", (void *)SEAT_BOUNDED},
+    {"usable", (getter)seat_get_flag, NULL, "It is live, and waits for nothing.", (void *)SEAT_USABLE},
+    {"live", (getter)seat_get_flag, NULL, "False if its thread or its domain is gone, or in a forked child.",
+     (void *)SEAT_LIVE},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMemberDef seat_members[] = {
