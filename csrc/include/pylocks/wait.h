@@ -8,6 +8,7 @@
 #define PYLOCKS_WAIT_H
 
 #define PLK_LEAVE_RETRY 1000000u /* ns */
+#define PLK_SPIN_MOST_TURNS (1u << 20)
 
 /* For what it waits, and since when, in this order. */
 PLK_COLD static void plk_wait_noted(struct plk_wait *w)
@@ -73,11 +74,15 @@ PLK_COLD static uint32_t plk_spin_ns(struct plk_domain *domain)
 
 PLK_COLD static uint32_t plk_spin_turns(struct plk_domain *domain)
 {
-    uint32_t told = domain->spin_ns == 0 ? PLK_SPIN_OWN : plk_module_self.api->spin_policy(domain);
+    uint32_t told = PLK_SPIN_OWN;
+    uint64_t turns;
 
+    if (domain->spin_ns != 0 && domain->turn_ps != 0 && domain->protocol != PLK_NATIVE)
+        told = plk_module_self.api->spin_policy(domain);
     if (told == PLK_SPIN_OWN)
         return domain->spin_turns;
-    return told == 0 ? 0 : (uint32_t)((uint64_t)told * 1000 / domain->turn_ps) + 1;
+    turns = (uint64_t)told * 1000 / domain->turn_ps + (told != 0);
+    return turns < PLK_SPIN_MOST_TURNS ? (uint32_t)turns : PLK_SPIN_MOST_TURNS;
 }
 
 /* Would the thread wait for itself?  It holds the lock, or is in a signal
