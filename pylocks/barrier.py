@@ -22,8 +22,9 @@ class Barrier(Shared, _lock.Barrier):
     Barrier(3, name="phase") the same one in every process of this user, as Semaphore's; ValueError if that
     exists with another number of parties.  Action and timeout are each handle's own.
 
-    A barrier breaks when a wait times out or is interrupted, when abort() is called, and when a thread dies that
-    waits or runs the action; all others get a threading.BrokenBarrierError, after a death a BarrierDeathError.
+    A barrier breaks when a wait times out or is interrupted, when abort() is called, and when a thread dies
+    that waits or runs the action; all others get a threading.BrokenBarrierError, after a death a
+    BarrierDeathError.
     """
 
     __slots__ = ("_action", "_private", "_timeout", "name")
@@ -42,7 +43,7 @@ class Barrier(Shared, _lock.Barrier):
     ) -> Barrier:
         """See the class; WrongKindError, and any DomainError."""
         if not isinstance(parties, int):
-            raise TypeError(f"the parties of a barrier are an int, not {type(parties).__name__}: {parties!r}")
+            raise TypeError(f"the parties of a barrier are an int, not {parties!r}")
         if not 1 <= parties <= MOST:
             raise ValueError(f"a barrier is for 1 to {MOST} parties, not {parties}")
         if action is not None and not callable(action):
@@ -58,8 +59,8 @@ class Barrier(Shared, _lock.Barrier):
     def wait(self, timeout: float | None = None) -> int:
         """Wait for all; this thread's place among them, 0 to parties - 1.
 
-        timeout: seconds; None, that of the barrier.  Raises threading.BrokenBarrierError, what the action raises
-        and what a signal handler raises.
+        timeout: seconds; None, that of the barrier.  Raises threading.BrokenBarrierError, what the action
+        raises and what a signal handler raises.
         """
         return self._wait(self._timeout if timeout is None else timeout, self._action)
 

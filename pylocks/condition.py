@@ -20,10 +20,10 @@ T = TypeVar("T")
 class Condition(Shared, _lock.Condition):
     """Threads of all processes wait, under a lock, until another notifies them.
 
-    lock: a TicketLock or a TicketRLock, in whose domain the condition lies; None: that of the condition of this
-    name, or a recursive lock of its own, which is not handed on in order of arrival: much faster where
-    every wait ends in taking it.  Condition() is anonymous and Condition(name="changed") the same one in
-    every process of this user, as Semaphore's; it has one lock: ValueError for another.
+    lock: a TicketLock or a TicketRLock, in whose domain the condition lies; None: that of the condition
+    of this name, or a recursive lock of its own, which is not handed on in order of arrival: much faster
+    where every wait ends in taking it.  Condition() is anonymous and Condition(name="changed") the same one
+    in every process of this user, as Semaphore's; it has one lock: ValueError for another.
 
     notify() wakes those who wait in order of arrival.  A waiter that dies keeps nobody up: if it had been
     notified and had not yet woken, the next is.  Whatever wait() returns or raises, the lock is held.

@@ -189,8 +189,8 @@ class TicketRLock(RecursiveLock, TicketLock):
 
     It must then be released as often as it was acquired, by that thread; depth says how often that is.
     All else, names, policies, timeouts and what is told of a holder's death at whatever depth, is as
-    TicketLock's, whose arguments it takes.  A name is a TicketLock's or a TicketRLock's:
-    WrongKindError for the other.  An owner's acquire() hears nothing of a death that it was told of as it entered.
+    TicketLock's, whose arguments it takes; an owner's acquire() hears nothing of a death that it was told
+    of as it entered.  A name is a TicketLock's or a TicketRLock's: WrongKindError for the other.
     """
 
     __slots__ = ()

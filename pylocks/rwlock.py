@@ -29,13 +29,14 @@ class RWLock(Shared, _lock.RWLock):
     `with lock.read:` is to read, `with lock.write:` to write; each is acquired and released as a lock.
     RWLock() is anonymous and RWLock("prices") the same one in every process of this user, as Semaphore's.
 
-    When a writer leaves, all readers enter that wait by then; when they have left, the next writer does, in order
-    of arrival.  So a writer with k others before it waits for at most k + 1 phases of readers and k of writers,
-    and a reader for one of each, however many come after them.
+    When a writer leaves, all readers enter that wait by then; when they have left, the next writer does, in
+    order of arrival.  So a writer with k others before it waits for at most k + 1 phases of readers and k of
+    writers, and a reader for one of each, however many come after them.
 
-    Who reads may enter to read once more; a reader that wants to write, and a writer that wants to enter again,
-    would wait for itself: AlreadyOwnerError.  A reader that dies has left.  After a writer died inside, all who
-    enter are told by an OwnerDiedWarning, and owner_died is True, until one who writes calls mark_consistent().
+    Who reads may enter to read once more; a reader that wants to write, and a writer that wants to enter
+    again, would wait for itself: AlreadyOwnerError.  A reader that dies has left.  After a writer died
+    inside, all who enter are told by an OwnerDiedWarning, and owner_died is True, until one who writes calls
+    mark_consistent().
     """
 
     __slots__ = ("_private", "name")

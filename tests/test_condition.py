@@ -21,7 +21,6 @@ import pylocks
 from pylocks.locks import lock_at
 from pylocks.mutex import Mutex, RMutex
 
-
 LOCKS = (pylocks.TicketLock, pylocks.TicketRLock, Mutex, RMutex)
 
 

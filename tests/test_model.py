@@ -1,6 +1,6 @@
 """A sample of `make model`: the protocol as a model, checked by spin; and that it misses each step left out.
 
-[B1] [H1] [K1] [K2] [S1] [D1] [D2] [D3] [D4] each stand in a model beside the step they name.
+[B1] [H1] [K1] [K2] [S1] [Y1] [D1] [D2] [D3] [D4] each stand in a model beside the step they name.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ SAMPLE = (
     "B1_UNARMED",
     "B1_DISARM_LOOK",
     "H1_LOOK",
+    "Y1_STEP",
+    "Y1_BACK",
     "H1_BELL_LATE",
     "H1_CLEARED_FIRST",
     "H1_GUARD",

@@ -167,6 +167,7 @@ def test_a_waiter_gets_what_another_process_releases() -> None:
 
 
 def test_who_waits_is_woken_in_order_of_arrival() -> None:
+    """[Y1] Whoever gives sees who waits."""
     s, order, turn = pylocks.Semaphore(0), [], pylocks.Semaphore(0)
 
     def take(number: int) -> None:

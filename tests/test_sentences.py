@@ -16,6 +16,7 @@ from support.sentences import SENTENCES, Kit, Sentence
 
 import pylocks
 import pylocks.multiprocessing
+from pylocks.mutex import Mutex, RMutex
 
 
 def of_threading() -> Kit:
@@ -85,6 +86,14 @@ def of_the_drop_in() -> Kit:
     )
 
 
+def of_mutexes() -> Kit:
+    """The locks that are not handed on in order of arrival: what pylocks.multiprocessing stands on."""
+    made = of_pylocks(True)
+    made.Lock, made.RLock = Mutex, RMutex
+    made.traits, made.unlocked = made.traits | {"any may release"}, ValueError
+    return made
+
+
 # Its shared heap keeps a file for as long as the process lives: from before the first test on.
 multiprocessing.get_context("fork").Barrier(1)
 
@@ -93,9 +102,10 @@ KITS = {
     "multiprocessing": of_multiprocessing,
     "threads": lambda: of_pylocks(False),
     "processes": lambda: of_pylocks(True),
+    "mutexes": of_mutexes,
     "drop-in": of_the_drop_in,
 }
-OURS = ("threads", "processes", "drop-in")
+OURS = ("threads", "processes", "mutexes", "drop-in")
 
 
 @pytest.fixture
@@ -114,7 +124,7 @@ CASES = [
     pytest.param(kit, sentence, id=f"{kit}-{name}")
     for kit in KITS
     for name, sentence in SENTENCES.items()
-    if holds(sentence, kit)
+    if holds(sentence, kit) and (kit != "mutexes" or sentence.primitive in ("Lock", "RLock", "Condition"))
 ]
 
 

@@ -222,7 +222,7 @@ void plk_settle_calling(struct plk_at *at, int (*can)(uint64_t word))
     uint64_t word = PLK_LOAD(&at->sync->word), flags;
     struct plk_node *next;
 
-    do
+    do /* [Y1] the flags in one step with the look at what there is; pairs with plk_permit_give, plk_mutex_give */
         flags = plk_at_flags(at, can(word), &next);
     while (!__atomic_compare_exchange_n(&at->sync->word, &word, (word & ~PLK_SYNC_FLAGS) | flags, 0,
                                         __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));

@@ -1,5 +1,6 @@
 /* sync/wait.c - a thread waits for an object: queue, sleep, try, leave.
  *
+ * [Y1]
  *   W, the waiter                                  G, who gives (semaphore, mutex)
  *   with the guard: nothing to take: QUEUED;       word = word + 1, and in the same step:
  *     word: WAITERS, in one step with the look       WAITERS, and not CALLED?

@@ -94,6 +94,8 @@ QUICK = (
     Model("hosted.pml", "LEAVES=1 SUCCESSOR=1"),
     Model("hosted.pml", TAKEN_OVER),
     Model("slots.pml"),
+    Model("sync.pml", "N=3"),
+    Model("sync.pml", "N=3 PERMITS=2"),
     Model("parked.pml", "PARKS=1"),
 )
 
@@ -104,6 +106,7 @@ LONG = tuple(
         ("recovery.pml", "N=3 DEATHS=2 MORTALS=3"),
         ("recovery.pml", "N=3 DEATHS=1 MORTALS=2 ROUNDS_0=2"),
         ("tombs.pml", ""),
+        ("sync.pml", "N=3 PERMITS=2 TAKES=2"),
         ("recovery.pml", "N=2 DEATHS=2 RECOVERER_DEATHS=1 GIVES_UP_0=1 GIVES_UP_1=1 REBORN=1 TRIES=1"),
         ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1 GIVES_UP_2=1 MEMBARRIER=0"),
         ("queue.pml", "N=3 ROUNDS=2 ROUNDS_0=1 GIVES_UP_1=1"),
@@ -157,6 +160,7 @@ MUTATIONS = (
     *broken("bounded.pml", HANDSHAKE, "B1_LOOK", "B1_SLOW", "S1_QUEUE"),
     *broken("bounded.pml", BARGED, "B1_FENCE", "B1_ARM", "B1_UNARMED", "B1_DISARM", "B1_SPINNER"),
     *broken("bounded.pml", LEAVES, "B1_DISARM_LOOK", "B1_WAKE", "B1_TOMBS"),
+    *broken("sync.pml", "N=3 TAKES=2", "Y1_STEP", "Y1_GIVE", "Y1_BACK"),
     *broken("hosted.pml", "", "H1_OVERWRITE", "H1_BELL_LATE"),
     *broken("hosted.pml", "LEAVES=1", "H1_LOOK", "H1_LAST_LOOK"),
     *broken("hosted.pml", "LEAVES=1 SUCCESSOR=1", "H1_GUARD"),

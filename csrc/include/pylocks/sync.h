@@ -199,6 +199,7 @@ PLK_INLINE int plk_permit_give(struct plk_sync *sync, uint64_t n, uint64_t most)
     do {
         if (n > most || (word & PLK_SYNC_STATE) > most - n)
             return -EOVERFLOW;
+        /* [Y1] in one step with the look at the flags; pairs with plk_settle_calling */
     } while (!__atomic_compare_exchange_n(&sync->word, &word, word + n, 0, __ATOMIC_SEQ_CST,
                                           __ATOMIC_RELAXED));
     return (word & (PLK_SYNC_WAITERS | PLK_SYNC_CALLED)) == PLK_SYNC_WAITERS;

@@ -282,8 +282,13 @@ def the_predicate_has_the_lock(kit: Kit) -> None:
         seen.append(kit.of_another(condition.acquire, False))
         return len(seen) == 2
 
+    def notify() -> None:
+        with condition:
+            condition.notify()
+
     with condition:
-        assert condition.wait_for(predicate, SHORT)
+        kit.go(notify)  # as soon as the first wait lets it in
+        assert condition.wait_for(predicate, LONG)
         assert kit.of_another(condition.acquire, False) is False
     assert seen == [False, False]
 
