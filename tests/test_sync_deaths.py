@@ -22,7 +22,9 @@ TESTS = Path(__file__).resolve().parent
 PATHS = (
     "take", "give", "give-after-death", "wait", "called", "leave", "leave-called", "signal", "recover",
     "mutex-take", "mutex-give", "mutex-called", "event-set", "event-wait", "owned-take", "owned-give",
-    "owned-called",
+    "owned-called", "condition-notify", "condition-notified", "condition-leave",
+    "barrier-first", "barrier-last",
+    "rw-read", "rw-write", "rw-leave-read", "rw-leave-write", "rw-let-in", "rw-let-in-write",
 )  # fmt: skip
 
 

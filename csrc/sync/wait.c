@@ -14,7 +14,8 @@
  * that one dies at it, or is stopped, those who sleep notice:
  *
  * The watchdog.  A sleep lasts PLK_WATCHDOG_NS times the distance from the head of the queue (hv/park.h), then
- * the sleeper takes the guard, takes out the dead, wakes again who should be awake, and settles.
+ * the sleeper takes the guard, takes out the dead, wakes again who should be awake, and settles.  Each look makes the
+ * next one come after twice as long, up to 16 times: what is waited for here may be hours in coming.
  *
  * Barging, and its bound.  Newcomers take what is there although others wait; that keeps the object going
  * round among those who have CPUs.  Who is called and finds nothing for PLK_BOUND_NS is overdue: nobody
@@ -24,6 +25,9 @@
 #include "hv/futex.h"
 #include "hv/park.h"
 #include "hv/vcpu.h"
+
+#define PLK_LOOKS_MOST 4 /* 2^4 */
+#define PLK_LEAVE_TRIES 1000 /* naps of a millisecond */
 
 /* The wait is over, with the guard, or never had a node in a queue. */
 static void plk_wait_release(struct plk_sync_wait *w, struct plk_at *at)
@@ -47,6 +51,7 @@ int plk_sync_begin(struct plk_sync_wait *w)
     PLK_STORE(&w->node->data[0], w->want);
     w->forks = plk_forks();
     w->watch = 0;
+    w->looks = 0;
     rc = plk_at_enter(&at, w->ref, w->seat);
     if (rc == 0) {
         rc = at.kind->attempt(&at, w->node, 0);
@@ -105,6 +110,8 @@ static int plk_sync_try(struct plk_sync_wait *w)
     if (plk_now() - w->node->called_ns >= PLK_BOUND_NS)
         w->node->overdue = 1;
     PLK_STORE(&w->node->state, PLK_NODE_QUEUED);
+    w->watch = 0;
+    w->looks = 0;
     plk_at_leave(&at, 1);
     return 1;
 }
@@ -117,7 +124,7 @@ static uint64_t plk_sync_watch(const struct plk_sync_wait *w, uint64_t now)
     const struct plk_node *head = first != 0 ? plk_node_at(s, first - 1) : NULL;
     uint64_t distance = head != NULL ? w->node->arrival - PLK_LOAD(&head->arrival) : 0;
 
-    return now + plk_watchdog() * plk_watch_times(distance);
+    return now + (plk_watchdog() * plk_watch_times(distance) << (w->looks < PLK_LOOKS_MOST ? w->looks : PLK_LOOKS_MOST));
 }
 
 static void plk_sync_tend(struct plk_sync_wait *w)
@@ -125,6 +132,7 @@ static void plk_sync_tend(struct plk_sync_wait *w)
     struct plk_at at;
 
     w->watch = 0;
+    w->looks++;
     if (plk_at_enter(&at, w->ref, w->seat) != 0)
         return;
     plk_at_sweep(&at);
@@ -186,12 +194,17 @@ int plk_sync_wait(struct plk_sync_wait *w)
 int plk_sync_leave(struct plk_sync_wait *w)
 {
     struct plk_at at;
-    int granted;
+    int granted, tries = PLK_LEAVE_TRIES;
 
     if (w->node == NULL)
         return 0;
-    while (plk_at_enter(&at, w->ref, w->seat) != 0)
+    while (plk_at_enter(&at, w->ref, w->seat) != 0) {
+        if (tries-- == 0) { /* the guard has been written over: the node stays behind, as a dead thread's would */
+            w->node = NULL;
+            return 0;
+        }
         plk_nap(PLK_FOREVER);
+    }
     granted = PLK_LOAD(&w->node->state) == PLK_NODE_GRANTED;
     if (granted)
         plk_sync_granted(w);

@@ -57,6 +57,9 @@ def _uncontended() -> Iterator[Bar]:
     yield Bar("uncontended", "with", ours, "ns", at_most=1.05, against=("empty C type",))
     yield Bar("uncontended", "with", ours, "ns", at_most=0.50, against=("threading.Lock",))
     yield Bar("uncontended", "with", ours, "ns", at_most=0.45, against=("multiprocessing.Lock",))
+    recursive = "pylocks.TicketRLock"
+    yield Bar("uncontended", "with", recursive, "ns", at_most=0.60, against=("threading.RLock",))
+    yield Bar("uncontended", "with", recursive, "ns", at_most=0.50, against=("multiprocessing.RLock",))
     yield Bar("uncontended", "C pair", "pylocks", "ns", at_most=0.55, against=("pthread_mutex",))
     yield Bar("uncontended", "C pair", "pylocks", "ns", at_most=0.42, against=("pthread_robust",))
     yield Bar("uncontended", "C pair", "pylocks", "ns", at_most=1.10, against=("unrecorded",))

@@ -36,6 +36,7 @@ struct plk_ref object;
 
 static const struct path *path;
 static long killed_at;
+uint64_t wants;
 static pid_t judge, helpers[HELPERS], victim;
 
 void fail(const char *format, ...)
@@ -64,7 +65,7 @@ struct plk_seat *seat_of_mine(void)
 
 int take_within(uint64_t ns, int32_t *result)
 {
-    struct plk_sync_wait w = {.ref = &object, .seat = seat_of_mine(), .pause = PLK_FOREVER};
+    struct plk_sync_wait w = {.ref = &object, .seat = seat_of_mine(), .want = wants, .pause = PLK_FOREVER};
     int rc;
 
     if (w.seat == NULL)
@@ -82,8 +83,10 @@ int give_back(uint64_t n)
 {
     int rc = 0;
 
-    if (object.kind == PLK_KIND_event)
+    if (object.kind == PLK_KIND_event || object.kind == PLK_KIND_condition || object.kind == PLK_KIND_barrier)
         return 0;
+    if (object.kind == PLK_KIND_rwlock)
+        return plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_UNLOCK, wants);
     if (object.kind == PLK_KIND_owned)
         return plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_GIVE, n);
     rc = object.kind == PLK_KIND_mutex ? plk_mutex_give(object.sync) : plk_permit_give(object.sync, n, PLK_PERMITS_MOST);
@@ -111,6 +114,7 @@ static void heard(int number) { (void)number; }
 static void helper(int i, uint64_t watchdog)
 {
     plk_watchdog_set(watchdog);
+    wants = path->helper_wants;
     if (take_within(PATIENCE_NS, &scene->result[i]) != 0)
         _exit(2);
     if (give_back(1) != 0)
@@ -151,6 +155,7 @@ void until_queued(uint32_t count)
 static void be_victim(int (*prepare)(void), int (*traced)(void))
 {
     plk_watchdog_set(NEVER_NS);
+    wants = path->victim_wants;
     if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0 || prepare() != 0)
         _exit(4);
     raise(SIGTRAP);
@@ -271,7 +276,7 @@ static void judge_object(void)
     if ((object.sync->word & ~PLK_SYNC_STATE & ~PLK_SYNC_OWNER_DIED) != 0)
         fail("flags are left");
     permits = (long)plk_permits(object.sync);
-    if (path->kind != PLK_KIND_event && (permits < first + path->least || permits > first + path->most))
+    if (path->kind != PLK_KIND_event && path->kind != PLK_KIND_barrier && (permits < first + path->least || permits > first + path->most))
         fail("%ld permits, and not %ld to %ld", permits, first + path->least, first + path->most);
     if (plk_cell_free(segment, (uint32_t)(object.guard.id - 1)) != 0)
         fail("the cell is not free");
@@ -289,6 +294,7 @@ static long trial(long nth)
     long k;
 
     killed_at = nth;
+    wants = PLK_WANT_WRITE; /* the judge */
     new_object();
     if (path->before != NULL)
         path->before();

@@ -37,6 +37,7 @@ struct path {
     void (*asleep)(void);     /* in the judge, once, when the victim sleeps */
     void (*dead)(void);       /* in the judge, when it has been killed */
     int least, most;          /* permits there may be in the end, besides the first and those that the judge gave */
+    uint64_t victim_wants, helper_wants; /* of an RW lock */
     int corpse;               /* another thread has died before, with the guard, at giving one */
 };
 
@@ -45,6 +46,7 @@ extern struct plk_segment *segment;
 extern struct plk_ref object;
 extern const struct path paths[];
 extern const unsigned path_count;
+extern uint64_t wants; /* by this process, of the object */
 
 /* Of any process of a trial. */
 struct plk_seat *seat_of_mine(void);

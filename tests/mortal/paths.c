@@ -7,7 +7,7 @@ static struct plk_sync_wait waiting;
 
 static int queue_up(void)
 {
-    waiting = (struct plk_sync_wait){.ref = &object, .seat = seat_of_mine(), .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
+    waiting = (struct plk_sync_wait){.ref = &object, .seat = seat_of_mine(), .want = wants, .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
     return plk_sync_begin(&waiting) == 1 ? 0 : -1;
 }
 
@@ -31,7 +31,7 @@ TRACED give_up(void) { return plk_sync_leave(&waiting); }
 
 TRACED queue_and_wait(void)
 {
-    waiting = (struct plk_sync_wait){.ref = &object, .seat = seat_of_mine(), .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
+    waiting = (struct plk_sync_wait){.ref = &object, .seat = seat_of_mine(), .want = wants, .deadline = PLK_FOREVER, .pause = PLK_FOREVER};
     return plk_sync_wait(&waiting);
 }
 
@@ -41,6 +41,7 @@ TRACED handle_a_signal(void)
     return plk_sync_back(&waiting);
 }
 
+TRACED notify_both(void) { return plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_NOTIFY, 2); }
 TRACED set_event(void) { return plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_SET, 0); }
 TRACED settle(void) { return plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_SETTLE, 0); }
 TRACED recover(void) { return plk_sync_recover(segment) < 0; }
@@ -69,6 +70,16 @@ static void judge_takes(void)
     if (take_now() != 0)
         fail("the judge could not take");
 }
+
+static void judge_notifies(void) { plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_NOTIFY, 1); }
+static void judge_notifies_all(void) { plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_NOTIFY_ALL, 0); }
+static void judge_arrives(void)
+{
+    wants = 0; /* without an action */
+    judge_takes();
+}
+
+static void judge_breaks(void) { plk_the_sync_api.act(&object, seat_of_mine(), PLK_ACT_BREAK, 0); }
 
 static void judge_sets(void) { set_event(); }
 
@@ -122,6 +133,30 @@ const struct path paths[] = {
      .prepare = take_both, .traced = give_one},
     {.name = "owned-called", .kind = PLK_KIND_owned, .initial = 1, .limit = 1, .helpers = 1, .come = BEHIND,
      .before = judge_takes, .prepare = queue_up, .begun = judge_lets_go, .traced = go_on},
+    {.name = "condition-notify", .kind = PLK_KIND_condition, .helpers = 2, .prepare = seated, .traced = notify_both,
+     .dead = judge_notifies_all},
+    {.name = "condition-notified", .kind = PLK_KIND_condition, .helpers = 1, .come = BEHIND, .prepare = queue_up,
+     .begun = judge_notifies, .traced = go_on, .dead = judge_notifies_all},
+    {.name = "condition-leave", .kind = PLK_KIND_condition, .helpers = 1, .come = BEHIND, .prepare = queue_up,
+     .begun = judge_notifies, .traced = give_up, .dead = judge_notifies_all},
+    {.name = "barrier-first", .kind = PLK_KIND_barrier, .limit = 2, .helpers = 1, .come = AFTER, .prepare = seated,
+     .traced = queue_and_wait, .asleep = judge_arrives, .dead = judge_breaks},
+    {.name = "barrier-last", .kind = PLK_KIND_barrier, .limit = 3, .helpers = 2, .prepare = seated,
+     .traced = queue_and_wait, .dead = judge_breaks},
+    {.name = "rw-read", .kind = PLK_KIND_rwlock, .helpers = 1, .come = AFTER, .prepare = seated,
+     .traced = take_one, .victim_wants = PLK_WANT_READ, .helper_wants = PLK_WANT_WRITE},
+    {.name = "rw-write", .kind = PLK_KIND_rwlock, .helpers = 2, .come = AFTER, .prepare = seated,
+     .traced = take_one, .victim_wants = PLK_WANT_WRITE, .helper_wants = PLK_WANT_READ},
+    {.name = "rw-leave-read", .kind = PLK_KIND_rwlock, .helpers = 1, .come = BEHIND, .prepare = take_now,
+     .traced = give_one, .victim_wants = PLK_WANT_READ, .helper_wants = PLK_WANT_WRITE},
+    {.name = "rw-leave-write", .kind = PLK_KIND_rwlock, .helpers = 2, .come = BEHIND, .prepare = take_now,
+     .traced = give_one, .victim_wants = PLK_WANT_WRITE, .helper_wants = PLK_WANT_READ},
+    {.name = "rw-let-in", .kind = PLK_KIND_rwlock, .helpers = 1, .come = BEHIND, .before = judge_takes,
+     .prepare = queue_up, .begun = judge_lets_go, .traced = go_on, .victim_wants = PLK_WANT_READ,
+     .helper_wants = PLK_WANT_WRITE},
+    {.name = "rw-let-in-write", .kind = PLK_KIND_rwlock, .helpers = 2, .come = BEHIND, .before = judge_takes,
+     .prepare = queue_up, .begun = judge_lets_go, .traced = go_on, .victim_wants = PLK_WANT_WRITE,
+     .helper_wants = PLK_WANT_WRITE},
 };
 
 const unsigned path_count = sizeof(paths) / sizeof(paths[0]);

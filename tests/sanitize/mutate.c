@@ -126,6 +126,13 @@ static uint64_t a_flag(uint64_t index)
     return below(16);
 }
 
+/* The number of a node, + 1. */
+static uint64_t a_node(uint64_t index)
+{
+    (void)index;
+    return one_in(4) ? (uint64_t)world.geometry.noded * PLK_NODES + below(3) : below(4 * PLK_NODES);
+}
+
 static uint64_t a_small_number(uint64_t index)
 {
     (void)index;
@@ -179,7 +186,7 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, held, a_small_number), FIELD(plk_vcpu, cpu, a_small_number),
     FIELD(plk_vcpu, channel, NULL), FIELD(plk_vcpu, wait_since, NULL),
     FIELD(plk_vcpu, wanted, NULL),
-    FIELD(plk_vcpu, spare0[0], a_small_number), FIELD(plk_vcpu, spare1[0], a_small_number),
+    FIELD(plk_vcpu, nodes, NULL), FIELD(plk_vcpu, nodes_left, NULL), FIELD(plk_vcpu, spare1[0], a_small_number),
     FIELD(plk_vcpu, state, a_small_number), FIELD(plk_vcpu, generation, NULL),
     FIELD(plk_vcpu, depth, a_small_number), FIELD(plk_vcpu, outer[0].cell, an_id),
     FIELD(plk_vcpu, outer[0].ticket, a_pending_ticket), FIELD(plk_vcpu, outer[6].cell, an_id),
@@ -190,6 +197,20 @@ static const struct field vcpu_fields[] = {
     FIELD(plk_vcpu, hypercall[PLK_CALL_HELLO], a_small_number),
     FIELD(plk_vcpu, hypercall[PLK_CALL_LATE], a_pending_ticket),
     FIELD(plk_vcpu, burying, NULL), FIELD(plk_vcpu, shifts, NULL), MUTEX(plk_vcpu, life.mutex),
+};
+static const struct field sync_fields[] = {
+    FIELD(plk_sync, word, NULL), FIELD(plk_sync, initial, a_small_number), FIELD(plk_sync, limit, a_small_number),
+    FIELD(plk_sync, data[0], NULL), FIELD(plk_sync, data[4], a_small_number), FIELD(plk_sync, arrivals, NULL),
+    FIELD(plk_sync, first, a_node), FIELD(plk_sync, last, a_node), FIELD(plk_sync, queued, a_small_number),
+    FIELD(plk_sync, called, a_node), FIELD(plk_sync, called_ns, a_time), FIELD(plk_sync, swept_ns, a_time),
+    FIELD(plk_sync, until, a_small_number),
+};
+static const struct field node_fields[] = {
+    FIELD(plk_node, state, a_small_number), FIELD(plk_node, state, a_small_number), FIELD(plk_node, sync, an_id),
+    FIELD(plk_node, generation, a_small_number), FIELD(plk_node, result, NULL), FIELD(plk_node, arrival, a_small_number),
+    FIELD(plk_node, prev, a_node), FIELD(plk_node, next, a_node), FIELD(plk_node, called_ns, a_time),
+    FIELD(plk_node, data[0], a_small_number), FIELD(plk_node, data[1], NULL), FIELD(plk_node, epoch, a_small_number),
+    FIELD(plk_node, overdue, a_small_number),
 };
 static const struct field entry_fields[] = {
     FIELD(plk_entry, state, a_small_number), FIELD(plk_entry, hash, NULL), FIELD(plk_entry, cell, NULL),
@@ -286,6 +307,20 @@ static void mutate_vcpu(void)
                   FIELDS(vcpu_fields), index);
 }
 
+/* Of the first few vCPUs: others have no nodes. */
+static void mutate_sync(void)
+{
+    uint64_t index = some_cell(), node = (world.enrolled ? world.slot : below(world.geometry.vcpus)) * PLK_NODES + below(4);
+
+    if (world.geometry.syncs == 0)
+        return;
+    if (one_in(2))
+        mutate_one_of(world.geometry.off_syncs + index % world.geometry.syncs * sizeof(struct plk_sync), sync_fields,
+                      FIELDS(sync_fields), index);
+    else
+        mutate_one_of(world.geometry.off_nodes + node * sizeof(struct plk_node), node_fields, FIELDS(node_fields), node);
+}
+
 static void mutate_entry(void)
 {
     uint64_t index;
@@ -368,13 +403,13 @@ void mutate_living(void)
     switch (below(16)) {
     case 0: case 1: case 2: mutate_cell(); break;
     case 3: case 4: case 5: mutate_vcpu(); break;
-    case 6: mutate_entry(); break;
-    case 7: mutate_channel(); break;
+    case 6: one_in(2) ? mutate_entry() : mutate_sync(); break;
+    case 7: one_in(2) ? mutate_channel() : mutate_sync(); break;
     case 8: case 9: mutate_tomb(); break;
     case 10: case 11: mutate_one_of(0, living_fields, FIELDS(living_fields), 0); break;
     case 12: mutate_one_of(0, header_fields, FIELDS(header_fields), 0); break;
     case 13: flip_bits(one_in(2) ? 0 : world.geometry.off_vcpus, PLK_PAGE); break;
-    case 14: copy_block(); break;
+    case 14: one_in(2) ? copy_block() : mutate_sync(); break;
     default: somebody_moves(); break;
     }
 }

@@ -24,6 +24,7 @@
 #include "hv/watch.h"
 #include "patch/choices.h"
 #include "slow/slow.h"
+#include "sync/sync.h"
 
 /* X(function, errors that it may have besides success) */
 #define GUARD ETIMEDOUT, ENOTRECOVERABLE, EBADF
@@ -41,7 +42,7 @@
     X(name_create, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, EPROTONOSUPPORT, PLK_E_CORRUPT, GUARD) \
     X(cell_new, EUSERS, ENOSPC, EINVAL, EPROTONOSUPPORT, PLK_E_CORRUPT, GUARD)       \
     X(cell_free, EBUSY, EINVAL, GUARD)                              \
-    X(cell_bind, EINVAL, ENOENT, EPROTONOSUPPORT, PLK_E_CORRUPT, ENOSPC, EBADF) \
+    X(cell_bind, EINVAL, ENOENT, EMEDIUMTYPE, EPROTONOSUPPORT, PLK_E_CORRUPT, ENOSPC, EBADF) \
     X(enroll, EUSERS, ENOSPC, GUARD)                                \
     X(trylock, EBUSY, EUSERS, ENOSPC, GUARD)                        \
     X(acquire, WAITS)                                               \
@@ -58,6 +59,13 @@
     X(lock_tallies_next, EBADF)                                     \
     X(tickets_served, EBADF)                                        \
     X(ring_read, EINVAL, EBADF, EIO)                                \
+    X(sync_new, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD)       \
+    X(sync_find, ENOENT, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD) \
+    X(sync_init, EINVAL, EMEDIUMTYPE, ENOSPC, EBADF, ENOENT, EPROTONOSUPPORT, PLK_E_CORRUPT) \
+    X(sync_wait, ETIMEDOUT, EINTR, ENOBUFS, ENOSPC, EBADF, EDEADLK, ELOOP) \
+    X(sync_leave, 0)                                                \
+    X(sync_act, EPERM, EINVAL, EDEADLK, ELOOP)                      \
+    X(sync_look, 0)                                                 \
     X(crowded, 0)                                                   \
     X(service_begin, EBUSY, EUSERS, ENOSPC, GUARD)                  \
     X(service_look, 0)                                              \
@@ -373,6 +381,62 @@ static void use_a_lock(void)
     }
 }
 
+/* Its turn comes to the last who asked for the guard: this thread, as nobody else is running. */
+static void guard_comes(void)
+{
+    uint64_t base = world.geometry.off_cells + world.cell * world.geometry.stride, tail;
+
+    if (world_read(base + offsetof(struct plk_cell, tail), &tail, sizeof(tail))) {
+        tail--;
+        world_write(base + offsetof(struct plk_cell, head), &tail, sizeof(tail));
+    }
+}
+
+static int64_t a_sync(void)
+{
+    const struct plk_seed seed = {below(PLK_KIND_COUNT + 1), below(4), below(4)};
+    uint32_t length;
+    const char *name = shape_name(below(7), &length);
+
+    if (one_in(2))
+        return result(T_sync_new, plk_sync_new(segment, &seed));
+    return result(T_sync_find, plk_sync_find(segment, name, length, (int)below(2), &seed));
+}
+
+/* While it goes on, nobody writes: what the guard's next ticket is would not be known. */
+static void use_a_sync(void)
+{
+    static struct plk_ref ref;
+    static struct plk_sync_wait w;
+    struct plk_seat *seat;
+    int64_t index = a_sync();
+    struct plk_cell *cell;
+
+    if (!world.enrolled)
+        enroll();
+    if (!world.enrolled || index < 0 || plk_reserve_cell(segment, (uint32_t)index, &cell) != 0 ||
+        result(T_sync_init, plk_the_sync_api.init(&ref, &segment->face, (uint32_t)index,
+                                                  one_in(8) ? below(9) : PLK_KIND_OF(cell->flags))) != 0)
+        return;
+    world.hostile = 0;
+    world_call(ref.guard.id - 1, guard_comes);
+    seat = plk_seat_even_closed(&segment->face);
+    switch (below(4)) {
+    case 0: result(T_sync_act, plk_the_sync_api.act(&ref, seat, below(PLK_ACT_KINDS + 1), below(3))); break;
+    case 1: result(T_sync_look, plk_the_sync_api.look(&ref, seat)); break;
+    default:
+        w = (struct plk_sync_wait){.ref = &ref, .seat = seat, .deadline = one_in(3) ? 0 : soon(), .pause = soon()};
+        if (result(T_sync_wait, plk_the_sync_api.wait(&w)) != -EINTR)
+            break;
+        if (one_in(2)) {
+            plk_the_sync_api.aside(&w);
+            mutate_living();
+            plk_the_sync_api.back(&w);
+        }
+        result(T_sync_leave, plk_the_sync_api.leave(&w));
+    }
+}
+
 /* The service, for a moment, or for as long as the segment is attached. */
 static void serve(void)
 {
@@ -410,6 +474,7 @@ static void detach(int close_first)
     if (seat != NULL) { /* a slot that is said to hold something is left to recovery, and so mapped */
         seat->vcpu->held = seat->vcpu->depth = 0;
         seat->vcpu->pending = 0;
+        seat->nodes = 0;
     }
     if (close_first && result(T_retire, plk_retire_all(&segment->face)) == 0)
         plk_segment_put(segment);
@@ -560,6 +625,7 @@ static void call_something(void)
             result(T_reset, plk_reset(segment, PLK_NATIVE + below(2), PLK_BARRIER_FENCE + below(2), below(2)));
         choose_ways();
         break;
+    case 13: case 14: use_a_sync(); break;
     case 11:
         if (one_in(4))
             lose_the_descriptor();

@@ -123,6 +123,7 @@ struct plk_sync_wait {
     uint64_t watch;    /* when to look after the queue; 0: not set */
     uint32_t forks;    /* of this process when it was queued: tells a child */
     int32_t result;    /* not negative, once it is over */
+    uint32_t looks;    /* so many times it has looked after the queue since it came or was called */
 };
 
 /* What the core offers for all kinds (csrc/sync/). */
