@@ -1,4 +1,4 @@
-"""Records and nodes of semaphores and their like that somebody has written over: errors and wrong answers, no more."""
+"""Records and nodes of semaphores and their like that were written over: wrong answers at most."""
 
 from __future__ import annotations
 
