@@ -108,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chance = random.Random(1)
     missed, samples = False, []
     print(
-        f"{'queue':12} {'processes':>9} {'bytes':>8} {'multiprocessing':>16} {'pylocks':>10}  ratio (quartiles)"
+        f"{'queue':12} {'processes':>9} {'bytes':>8} {'multiprocessing':>16} {'pylocks':>10}  "
+        "ratio (quartiles)"
     )
     for load in LOADS:
         rates = _measure(load, options.rounds, chance)

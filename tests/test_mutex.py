@@ -27,7 +27,7 @@ def test_it_is_a_lock() -> None:
         assert entered is m
         with pytest.raises(TimeoutError), m.within(0.001):
             raise AssertionError("entered")
-    with pytest.raises(RuntimeError, match="nobody holds it"):
+    with pytest.raises(ValueError, match="nobody holds it"):
         m.release()
 
 

@@ -90,7 +90,7 @@ def of_mutexes() -> Kit:
     """The locks that are not handed on in order of arrival: what pylocks.multiprocessing stands on."""
     made = of_pylocks(True)
     made.Lock, made.RLock = Mutex, RMutex
-    made.traits, made.unlocked = made.traits | {"any may release"}, RuntimeError
+    made.traits, made.unlocked = made.traits | {"any may release"}, ValueError
     return made
 
 
