@@ -21,6 +21,11 @@ LAYERS = ("probe", "patch", "slow", "sync", "hv", "recover")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 NO_LIMITED_API = ["-U_CFFI_NO_LIMITED_API", "-D_CFFI_NO_LIMITED_API="] if FREE_THREADED else []
 
+# Free-threaded builds have no stable ABI before 3.15, which cffi says twice, once as -D...=1 and once in
+# the file: an error here.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+NO_LIMITED_API = ["-U_CFFI_NO_LIMITED_API", "-D_CFFI_NO_LIMITED_API="] if FREE_THREADED else []
+
 
 def relative(path: Path) -> str:
     """setuptools wants paths relative to setup.py, with forward slashes."""

@@ -115,6 +115,11 @@ def refusal(code: int, raw: CData, where: str) -> Exception:
         return errors.DomainFullError(
             f"no memory is left for {where}: free some in /dev/shm or raise its limit"
         )
+    if code in (errno.ENOSYS, errno.ENOTSUP):
+        return errors.DomainError(
+            f"{where} can't be made: this kernel, sandbox or emulator has no robust futexes, by which the "
+            "living hear of the dead"
+        )
     if code == errno.EMFILE:
         return errors.DomainFullError(
             f"{where}: this process has {lib.PLK_MAX_DOMAINS} domains attached already; close some and "

@@ -3,6 +3,7 @@ that says what, where and what to do, and what is not ours is left as it was."""
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
@@ -18,7 +19,8 @@ from support.child import in_child
 from support.segments import CREATE, abandoned, refused, snapshot
 
 import pylocks
-from pylocks import errors
+from pylocks import errors, segment
+from pylocks._core import ffi
 
 
 def test_the_header_is_where_these_tests_believe(name: str) -> None:
@@ -31,6 +33,13 @@ def test_the_header_is_where_these_tests_believe(name: str) -> None:
     assert bytes(found.boot).hex() == boot
     assert found.slow_path in (b"futex", b"yield")
     assert (found.cells_next, found.entries_next) == (1, 1)
+
+
+@pytest.mark.parametrize("code", (errno.ENOSYS, errno.ENOTSUP))
+def test_a_kernel_without_robust_futexes_is_named(code: int) -> None:
+    error = segment.refusal(-code, ffi.new("struct plk_found *"), "domain 'shop'")
+    assert type(error) is errors.DomainError
+    assert "domain 'shop' can't be made" in str(error) and "robust futexes" in str(error)
 
 
 # ------------------------------------------------------------------ foreign

@@ -38,28 +38,13 @@ def test_the_core_keeps_its_promises_there(target: Target) -> None:
     assert min(counted) >= 9, "under each policy"
 
 
-PLANTS = {
-    "a death that nobody is told of": (
-        "include/pylocks/fast.h",
-        "PLK_CELL_OWNER_DIED) != 0) ? PLK_OWNER_DIED : 0",
-        "PLK_CELL_OWNER_DIED) != 0) ? 0 : 0",
-        "an acquisition returned 0, not 1",
-    ),
-    "a stranger that can unlock": (
-        "include/pylocks/fast.h",
-        "        return -EPERM;\n    __atomic_fetch_and",
-        "        return 0;\n    __atomic_fetch_and",
-        "a stranger can mark the lock consistent",
-    ),
-}
-
-
-@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
-def test_it_bites(plant: tuple[str, str, str, str], tmp_path: Path) -> None:
-    path, old, new, said = plant
+def test_it_bites(tmp_path: Path) -> None:
+    """A death that nobody is told of."""
     shutil.copytree(CSRC, tmp_path / "csrc", ignore=shutil.ignore_patterns("*.o", "_core.c"))
-    text = (tmp_path / "csrc" / path).read_text()
-    assert text.count(old) == 1
-    (tmp_path / "csrc" / path).write_text(text.replace(old, new))
+    path = tmp_path / "csrc" / "include" / "pylocks" / "fast.h"
+    text, told = path.read_text(), "PLK_CELL_OWNER_DIED) != 0) ? PLK_OWNER_DIED : 0"
+    assert text.count(told) == 1
+    path.write_text(text.replace(told, told.replace("PLK_OWNER_DIED :", "0 :")))
     done = suite(runnable(TARGETS["native"]), tmp_path / "csrc")
-    assert done.returncode != 0 and said in done.stderr, done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "dead holder" in done.stderr and "an acquisition returned 0, not 1" in done.stderr, done.stderr
