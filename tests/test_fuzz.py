@@ -59,7 +59,7 @@ INNER = {
     "plk_channel_of", "plk_queue_shown", "plk_queue_promoted", "plk_queue_pass",
     "plk_queue_call", "plk_gate_watch", "plk_queue_called", "plk_queue_arm", "plk_queue_disarm",
     "plk_holder_out", "plk_queue_wake", "plk_held_elsewhere", "plk_service_lives", "plk_service_ring",
-    "plk_policy_spin", "plk_policy_trust", "plk_policy_spin_in",
+    "plk_policy_spin", "plk_policy_trust", "plk_policy_spin_in", "plk_cell_free",
     "plk_service_greet", "plk_service_rouse", "plk_service_index", "plk_service_looks",
     "plk_events_bind", "plk_extent_next", "plk_seat_take", "plk_seat_leave",
     "plk_reserve_tally", "plk_rings", "plk_event_counters", "plk_event_trace", "plk_counters_entered",
