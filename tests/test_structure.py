@@ -308,8 +308,8 @@ ORDER = (
     "__init__",
 )
 ON_TOP = (
-    "multiprocessing", "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace", "metrics",
-    "serve", "cli", "__main__",
+    "multiprocessing", "observe", "stress", "bench", "lab", "deadlocks", "aio", "perfetto", "trace",
+    "metrics", "serve", "cli", "__main__",
 )  # fmt: skip
 # What makes things that are built on domains; imported when it is called.
 LAZILY_UPWARD = {("domain", "locks"), ("errors", "deadlocks"), ("errors", "sync"), ("locks", "aio")}

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "portable"
-LAYERS = ("patch", "slow", "hv", "recover")
+LAYERS = ("patch", "slow", "sync", "hv", "recover")
 
 FLAGS = (
     "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-fvisibility=hidden", "-pthread",
