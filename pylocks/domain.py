@@ -269,7 +269,8 @@ class Domain:
         """
         with self._guard:
             found = lib.plk_recover(self._live())
-            found = found if found < 0 else min(found, lib.plk_sync_recover(self._segment))
+            if found >= 0 and (nodes := lib.plk_sync_recover(self._segment)) < 0:
+                found = nodes
         if found < 0:
             raise segment.refusal(found, ffi.new("struct plk_found *"), self.describe())
         return int(found)

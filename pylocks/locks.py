@@ -73,7 +73,8 @@ def lock_at(domain: Domain, index: int, name: str | None = None, on_owner_death:
     """A handle of an existing cell; UnknownLockError, ClosedError."""
     if not 0 <= index < domain.lock_limit:
         raise errors.UnknownLockError(f"{domain.describe()} has no lock {index}")
-    recursive = domain.cell(index).flags & lib.PLK_CELL_RECURSIVE
+    # In an array none is, and a cell has no memory before it is used.
+    recursive = not domain.is_array and domain.cell(index).flags & lib.PLK_CELL_RECURSIVE
     kind = _kind(TicketRLock if recursive else TicketLock, domain)
     lock: TicketLock = Lock.__new__(kind, domain, domain.address, index, _refuses(on_owner_death))
     lock.name, lock.on_owner_death = name, on_owner_death

@@ -39,7 +39,7 @@ def test_a_held_lock(lock: pylocks.TicketLock) -> None:
     assert (owner.pid, owner.tid, owner.alive) == (os.getpid(), threading.get_native_id(), True)
     assert owner.ticket == lock.ticket == before
     assert (lock.locked(), lock.waiters) == (True, 0)
-    (me,) = (v for v in lock.domain.vcpus() if v.tid == threading.get_native_id())
+    (me,) = (v for v in lock.domain.vcpus() if v.index == owner.vcpu)
     assert (me.index, me.held, me.waiting_for, me.parked, me.alive) == (owner.vcpu, 1, None, False, True)
     assert lock.release() is None  # type: ignore[func-returns-value]
     assert (lock.locked(), lock.owner, lock.ticket) == (False, None, before + 1)

@@ -163,12 +163,12 @@ void plk_node_drop(struct plk_at *at, struct plk_node *node) { plk_node_free(at-
 int plk_sync_recover(struct plk_segment *s)
 {
     struct plk_seat *seat = NULL;
-    int rc = plk_first_use(&s->face, &seat), count = 0;
     int64_t slots = plk_slots_ready(s);
+    int rc, count = 0;
     uint64_t i;
     uint32_t k;
 
-    for (i = 0; rc == 0 && (int64_t)i < slots; i++) {
+    for (i = 0; (int64_t)i < slots; i++) {
         for (k = 0; k < PLK_NODES; k++) {
             struct plk_node *node;
 
@@ -176,8 +176,11 @@ int plk_sync_recover(struct plk_segment *s)
                 plk_reserve_node(s, i * PLK_NODES + k, &node) != 0 ||
                 PLK_LOAD_ACQUIRE(&node->state) == PLK_NODE_FREE || plk_node_alive(s, node))
                 continue;
+            /* Who only looks needs no slot. */
+            if (seat == NULL && (rc = plk_first_use(&s->face, &seat)) != 0)
+                return rc;
             count += plk_node_reap(s, seat, node);
         }
     }
-    return rc != 0 ? rc : count;
+    return count;
 }

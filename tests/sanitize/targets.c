@@ -65,7 +65,7 @@
     X(sync_new, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD)       \
     X(sync_find, ENOENT, ENAMETOOLONG, EUSERS, ENOSPC, EINVAL, PLK_E_CORRUPT, GUARD) \
     X(sync_init, EINVAL, EMEDIUMTYPE, ENOSPC, EBADF, ENOENT, EPROTONOSUPPORT, PLK_E_CORRUPT) \
-    X(sync_wait, ETIMEDOUT, EINTR, ENOBUFS, ENOSPC, EBADF, EDEADLK, ELOOP) \
+    X(sync_wait, ETIMEDOUT, EINTR, ENOBUFS, ENOSPC, EBADF, EDEADLK, ELOOP, EALREADY) \
     X(sync_leave, 0)                                                \
     X(sync_act, EPERM, EINVAL, EDEADLK, ELOOP)                      \
     X(sync_look, 0)                                                 \
@@ -400,14 +400,17 @@ static void use_a_lock(void)
     }
 }
 
-/* Its turn comes to the last who asked for the guard: this thread, as nobody else is running. */
+/* Its turn comes to the last who asked for a guard: this thread, as nobody else is running.  Which guard is not
+ * known: that of a dead thread's node may be another than that of what is waited for. */
 static void guard_comes(void)
 {
-    uint64_t base = world.geometry.off_cells + world.cell * world.geometry.stride, tail;
+    uint64_t i, base = world.geometry.off_cells, tail;
 
-    if (world_read(base + offsetof(struct plk_cell, tail), &tail, sizeof(tail))) {
-        tail--;
-        world_write(base + offsetof(struct plk_cell, head), &tail, sizeof(tail));
+    for (i = 0; i < world.geometry.cells && i < 256; i++, base += world.geometry.stride) {
+        if (world_read(base + offsetof(struct plk_cell, tail), &tail, sizeof(tail)) && tail != 0) {
+            tail--;
+            world_write(base + offsetof(struct plk_cell, head), &tail, sizeof(tail));
+        }
     }
 }
 
