@@ -56,12 +56,14 @@ class Condition(Shared, _lock.Condition):
             made = RMutex(domain=self.domain)
             found = self._pair(made.index + 1)
             if found == made.index + 1:
-                made._private = None  # as long as the condition may be found, so may its lock
+                if self.name is not None:
+                    made._private = None  # as long as the condition may be found, so may its lock
                 return made
         return _lock_at(self.domain, found - 1)
 
     def _agree(self, lock: Any) -> None:
-        lock._private = None
+        if self.name is not None:
+            lock._private = None
         found = self._pair(lock.index + 1)
         if found != lock.index + 1:
             raise ValueError(

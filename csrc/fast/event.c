@@ -35,17 +35,11 @@ static PyObject *event_clear(SyncObject *self, PyObject *unused)
 
 static PyObject *event_wait(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    Py_ssize_t count = names != NULL ? PyTuple_GET_SIZE(names) : 0;
-    double seconds = -1;
+    double seconds;
     int32_t result;
     int rc;
 
-    if (nargs + count > 1 ||
-        (count == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0)) {
-        PyErr_SetString(PyExc_TypeError, "wait() takes at most (timeout=None)");
-        return NULL;
-    }
-    if (nargs + count == 1 && plk_parse_timeout(1, args[0], &seconds) != 0)
+    if (plk_parse_wait(args, nargs, names, &seconds) != 0)
         return NULL;
     if (!plk_sync_open(self))
         return NULL;

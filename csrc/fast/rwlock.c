@@ -45,8 +45,15 @@ static int side_take(SideObject *self, double seconds)
     if (!plk_sync_open(lock) || (seat = plk_sync_seat(lock)) == NULL)
         return -1;
     rc = plk_sync_wait_for(lock, self->want, seconds, &result);
-    if (rc == 0 && seconds == 0 && PLK_SYNC_API->look(&lock->ref, seat)) /* who was inside may be dead */
-        rc = plk_sync_wait_for(lock, self->want, 0, &result);
+    if (rc == 0 && seconds == 0) { /* who was inside may be dead */
+        int again;
+
+        Py_BEGIN_ALLOW_THREADS
+        again = PLK_SYNC_API->look(&lock->ref, seat);
+        Py_END_ALLOW_THREADS
+        if (again)
+            rc = plk_sync_wait_for(lock, self->want, 0, &result);
+    }
     if (rc < 0 && result >= 0)
         plk_sync_undo(lock, PLK_ACT_UNLOCK, self->want);
     return rc == 1 && result == PLK_OWNER_DIED ? hear_of_death(self) : rc;

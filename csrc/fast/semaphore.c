@@ -31,8 +31,14 @@ int plk_semaphore_take(SyncObject *self, double seconds)
     if (rc == 0 && seconds == 0 && self->ref.kind == PLK_KIND_owned) {
         struct plk_seat *seat = plk_sync_seat(self);
         int32_t result;
+        int again;
 
-        if (seat != NULL && PLK_SYNC_API->look(&self->ref, seat))
+        if (seat == NULL)
+            return -1;
+        Py_BEGIN_ALLOW_THREADS
+        again = PLK_SYNC_API->look(&self->ref, seat);
+        Py_END_ALLOW_THREADS
+        if (again)
             rc = plk_sync_wait_for(self, 0, 0, &result);
     }
     return rc;

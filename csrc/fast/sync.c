@@ -87,13 +87,19 @@ static int give_up(struct plk_sync_wait *w)
 /* Python code runs here, and may use this object, or others, or fork.  0; -1: exception set. */
 static int look_at_signals(SyncObject *self, struct plk_sync_wait *w)
 {
-    int rc;
+    PyObject *type, *value, *traceback;
+    int rc, back;
 
     Py_BEGIN_ALLOW_THREADS
     PLK_SYNC_API->aside(w);
     Py_END_ALLOW_THREADS
     rc = PyErr_CheckSignals();
-    if (PLK_SYNC_API->back(w) == -ECHILD && rc == 0) { /* forked: as what it is, another vCPU */
+    PyErr_Fetch(&type, &value, &traceback);
+    Py_BEGIN_ALLOW_THREADS
+    back = PLK_SYNC_API->back(w);
+    Py_END_ALLOW_THREADS
+    PyErr_Restore(type, value, traceback);
+    if (back == -ECHILD && rc == 0) { /* forked: as what it is, another vCPU */
         w->seat = plk_sync_seat(self);
         rc = w->seat == NULL ? -1 : 0;
     }

@@ -147,6 +147,20 @@ static int plk_queue_used(struct plk_segment *s, uint32_t index, const struct pl
            PLK_LOAD(&queue->head) != PLK_LOAD(&queue->tail);
 }
 
+/* Somebody waits for the object, or has a node that says he holds it: that must not become another one's. */
+static int plk_sync_used(struct plk_segment *s, uint32_t index, const struct plk_cell *cell)
+{
+    uint32_t flags = PLK_LOAD(&cell->flags), kind = PLK_KIND_OF(flags);
+    struct plk_sync *sync;
+    uint64_t state;
+
+    if ((flags & PLK_CELL_SYNC) == 0 || plk_reserve_sync(s, index, &sync) != 0)
+        return 0;
+    state = PLK_LOAD(&sync->word) & PLK_SYNC_STATE;
+    return PLK_LOAD(&sync->queued) != 0 || (kind == PLK_KIND_rwlock && state != 0) ||
+           (kind == PLK_KIND_owned && state != PLK_LOAD(&sync->limit));
+}
+
 int plk_cell_free(struct plk_segment *s, uint32_t index)
 {
     struct plk_cell *cell;
@@ -158,7 +172,8 @@ int plk_cell_free(struct plk_segment *s, uint32_t index)
     if (rc != 0 || index >= PLK_LOAD(&s->header->cells_next) ||
         (PLK_LOAD(&cell->flags) & (PLK_CELL_ALLOCATED | PLK_CELL_QUEUE)) != PLK_CELL_ALLOCATED)
         rc = -EINVAL;
-    else if (PLK_LOAD(&cell->head) != PLK_LOAD(&cell->tail) || plk_queue_used(s, index, cell))
+    else if (PLK_LOAD(&cell->head) != PLK_LOAD(&cell->tail) || plk_queue_used(s, index, cell) ||
+             plk_sync_used(s, index, cell))
         rc = -EBUSY;
     else {
         PLK_STORE_RELEASE(&cell->flags, PLK_LOAD(&cell->flags) & ~(uint32_t)PLK_CELL_ALLOCATED);

@@ -32,6 +32,7 @@
 #include "hv/guard.h"
 #include "hv/fibre.h"
 #include "hv/identity.h"
+#include "hv/mutexes.h"
 #include "hv/reserve.h"
 #include "hv/robust.h"
 #include "hv/service.h"
@@ -244,7 +245,8 @@ static void plk_seats_sweep(struct plk_seat *seats)
 
     for (i = 0; i < PLK_MAX_DOMAINS; i++) {
         /* One that still holds has acquired while the domain was being closed. */
-        if (seats[i].vcpu != NULL && PLK_LOAD(&plk_segments[i]->closed) && !plk_vcpu_busy(seats[i].vcpu))
+        if (seats[i].vcpu != NULL && seats[i].nodes == 0 && PLK_LOAD(&plk_segments[i]->closed) &&
+            !plk_vcpu_busy(seats[i].vcpu))
             plk_seat_leave(&seats[i], plk_segments[i]);
     }
     plk_fibres_leave(plk_table_here(), 0);
@@ -383,12 +385,36 @@ int plk_seat_take(struct plk_segment *s, struct plk_seat *seat)
     return rc;
 }
 
+int plk_segment_shut(struct plk_segment *s)
+{
+    int closed;
+
+    pthread_mutex_lock(&plk_local);
+    closed = (int)s->closed;
+    pthread_mutex_unlock(&plk_local);
+    return closed;
+}
+
 struct plk_seat *plk_seat_even_closed(struct plk_domain *domain)
 {
     struct plk_table *table = plk_table_here();
     struct plk_seat *seat = table != NULL ? &table->seats[plk_segment_of(domain)->id] : NULL;
 
     return seat != NULL && seat->vcpu != NULL ? seat : NULL;
+}
+
+/* Is it a thread of this process?  With plk_local held. */
+static int plk_holds_here(const struct plk_segment *s, uint64_t holder)
+{
+    const struct plk_table *table;
+
+    for (table = plk_tables; table != NULL; table = table->next) {
+        const struct plk_seat *seat = &table->seats[s->id];
+
+        if (seat->vcpu != NULL && holder == PLK_MUTEX_HOLDER(PLK_LOAD(&seat->vcpu->generation), seat->tag))
+            break;
+    }
+    return table != NULL;
 }
 
 int plk_retire_all(struct plk_domain *domain)
@@ -408,7 +434,7 @@ int plk_retire_all(struct plk_domain *domain)
             plk_fibres_busy(table, id))
             rc = -EBUSY;
     }
-    if (rc == 0) {
+    if (rc == 0 && (rc = plk_mutex_held_by(s, plk_holds_here) ? -EBUSY : 0) == 0) {
         s->closed = 1;
         PLK_STORE_RELEASE(&s->face.id, PLK_CLOSED_DOMAIN); /* handles find no seat from now on */
     }

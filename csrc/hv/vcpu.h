@@ -23,6 +23,8 @@ uint32_t plk_forks_seen(void);
 
 /* Forget the domain in every thread of this process.  0; -EBUSY: a thread holds
  * or waits for a lock of it. */
+/* Closed; if not, whoever closes it from now on sees what this thread has noted in its seat. */
+int plk_segment_shut(struct plk_segment *s);
 int plk_retire_all(struct plk_domain *domain);
 
 /* Give up a reference of the mapping; the last unmaps it. */

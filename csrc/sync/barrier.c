@@ -145,6 +145,17 @@ static int plk_barrier_let_go(struct plk_at *at)
     return 0;
 }
 
+/* While one acts: is one of those missing who are to pass with it?  Who came later waits for the next time. */
+static int plk_barrier_gap(struct plk_at *at)
+{
+    uint64_t missing = at->sync->PLK_TOGETHER - plk_barrier_base(at->sync) - 1;
+    struct plk_node *node = plk_at_first(at, 1);
+
+    for (; missing != 0 && node != NULL && node->arrival < at->sync->PLK_TOGETHER; missing--)
+        node = plk_at_next(at, node, 1);
+    return missing != 0;
+}
+
 static void plk_barrier_settle(struct plk_at *at)
 {
     struct plk_sync *sync = at->sync;
@@ -164,7 +175,7 @@ static void plk_barrier_settle(struct plk_at *at)
         waiting = sync->arrivals - plk_barrier_base(sync) - ((word & PLK_BARRIER_ACTING) != 0);
         if ((word & PLK_BARRIER_BROKEN) != 0)
             return;
-        if (sync->queued < waiting)
+        if ((word & PLK_BARRIER_ACTING) != 0 ? plk_barrier_gap(at) : sync->queued < waiting)
             plk_barrier_break(at);
         else if (word != 0 || waiting < plk_barrier_parties(sync) || !plk_barrier_next(at))
             return;
@@ -175,7 +186,8 @@ static void plk_barrier_dead(struct plk_at *at, struct plk_node *node)
 {
     uint32_t state = PLK_LOAD(&node->state);
 
-    if ((state == PLK_NODE_QUEUED || state == PLK_NODE_ASIDE) && node->arrival >= plk_barrier_base(at->sync))
+    if ((state == PLK_NODE_QUEUED || state == PLK_NODE_ASIDE) && node->arrival >= plk_barrier_base(at->sync) &&
+        (PLK_LOAD(&at->sync->word) != PLK_BARRIER_ACTING || node->arrival < at->sync->PLK_TOGETHER))
         plk_barrier_died(at, plk_vcpu_at(at->s, plk_node_number(at->s, node) / PLK_NODES));
 }
 

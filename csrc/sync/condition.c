@@ -47,7 +47,8 @@ static void plk_condition_settle(struct plk_at *at)
 
 static void plk_condition_promise(struct plk_sync *sync, uint64_t n, uint64_t earlier)
 {
-    PLK_STORE(&sync->PLK_EARLIER, earlier > sync->PLK_EARLIER ? earlier : sync->PLK_EARLIER);
+    if (sync->PLK_PROMISED == 0 || earlier > sync->PLK_EARLIER) /* nothing pending: the last one's is stale */
+        PLK_STORE(&sync->PLK_EARLIER, earlier);
     PLK_STORE(&sync->PLK_PROMISED, sync->PLK_PROMISED + n);
 }
 

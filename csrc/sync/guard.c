@@ -67,6 +67,7 @@ void plk_at_leave(struct plk_at *at, int settle)
         plk_unlock(&at->ref->guard);
         for (i = 0; i < at->wakes; i++)
             plk_futex_wake(at->wake[i], PLK_ANY_BIT);
+        settle = 1;
     } while (at->more && plk_at_enter(at, at->ref, at->seat) == 0);
 }
 

@@ -52,7 +52,7 @@ int plk_sync_begin(struct plk_sync_wait *w)
     w->forks = plk_forks();
     w->watch = 0;
     w->looks = 0;
-    rc = plk_at_enter(&at, w->ref, w->seat);
+    rc = plk_segment_shut(s) ? -ESHUTDOWN : plk_at_enter(&at, w->ref, w->seat);
     if (rc == 0) {
         rc = at.kind->attempt(&at, w->node, 0);
         if (rc == -EAGAIN && w->deadline != 0) {
