@@ -7,7 +7,7 @@ import time
 from queue import Empty, Full
 from typing import Any
 
-from pylocks.multiprocessing.pipes import MessageLost, packet_pipe
+from pylocks.multiprocessing.pipes import MarkedConnection, MessageLost, marked_pipe
 from pylocks.multiprocessing.synchronize import Condition, QuietLock
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
@@ -36,7 +36,7 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
         super().__init__(maxsize, ctx=ctx)
         self._reader.close()
         self._writer.close()
-        self._reader, self._writer = packet_pipe()
+        self._reader, self._writer = marked_pipe()
         self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
         self._reset()
 
@@ -48,7 +48,9 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
 
     def _reset(self, after_fork: bool = False) -> None:
         super()._reset(after_fork)  # type: ignore[misc]
-        self._recv_bytes = getattr(self._reader, "receive", self._recv_bytes)
+        if isinstance(self._reader, MarkedConnection):  # not yet while the base class makes its own
+            self._recv_bytes = self._reader.receive
+            self._wlock.mend = self._writer.tear
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """As the standard library's; parts of messages whose readers or writers died are passed over."""
@@ -90,9 +92,14 @@ class SimpleQueue(standard.SimpleQueue):  # type: ignore[type-arg]
     def __init__(self, *, ctx: Any) -> None:
         super().__init__(ctx=ctx)
         self.close()
-        self._reader, self._writer = packet_pipe()
+        self._reader, self._writer = marked_pipe()
         self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
         self._poll = self._reader.poll
+        self._wlock.mend = self._writer.tear
 
     def __getstate__(self) -> Any:
         return self._reader, self._writer, self._rlock, self._wlock
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self._wlock.mend = self._writer.tear
