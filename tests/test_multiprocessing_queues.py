@@ -152,12 +152,11 @@ def test_a_writer_that_is_interrupted_says_so(pipe: tuple[Any, Any]) -> None:
     def once(*_: Any) -> int:
         raise Interrupted
 
-    message = memoryview(bytes(2 * PAGE))
+    real = os.writev
+    calls = iter([lambda fd, parts: real(fd, [parts[0][:PAGE]]), once])
     with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
-        real = os.write
-        calls = iter([real, once])
-        patched.setattr(os, "write", lambda fd, data: next(calls, real)(fd, data))
-        writer.send_bytes(message)
+        patched.setattr(os, "writev", lambda fd, parts: next(calls)(fd, parts))
+        writer.send_bytes(bytes(2 * PAGE))
     writer.send_bytes(b"next")
     assert reader.recv_bytes() == b"next"
 

@@ -19,6 +19,7 @@ Writers must take turns, and so must readers; queues have locks for it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
@@ -36,10 +37,14 @@ MARK = 8
 SHORT = select.PIPE_BUF - 16
 """Payload of the longest message that is written as a whole."""
 LONG = 1 << 63
+WIDE = 256 * 1024
+"""What a pipe for long messages holds, so that fewer of its writers and readers wait for each other."""
+F_SETPIPE_SZ = 1031  # has a name from Python 3.10.6 on
 PATIENCE_MS = 100
 """How long the next part may take before the reader looks whether the writer lives."""
 
 _head = struct.Struct("<8sQ")  # HEAD, length
+HEAD_SIZE = _head.size
 _writer = struct.Struct("<QQ")  # pid, when it started
 
 
@@ -61,8 +66,9 @@ class MarkedConnection(Connection):
     keeps it.
     """
 
-    _handle: int
+    _handle: Any
     _poller: select.poll | None = None
+    _is_wide = False
 
     def __init__(self, handle: int, marks: bytes, readable: bool = True, writable: bool = True) -> None:
         super().__init__(handle, readable, writable)
@@ -74,11 +80,19 @@ class MarkedConnection(Connection):
         if size <= SHORT:
             os.write(self._handle, _head.pack(self._head, size) + buf)
             return
+        if not self._is_wide:
+            self._is_wide = True
+            with contextlib.suppress(OSError):  # this user has too many wide pipes; a narrow one is slower
+                fcntl.fcntl(self._handle, F_SETPIPE_SZ, WIDE)
         os.write(self._handle, _head.pack(self._head, size | LONG) + _writer.pack(*_myself()))
         try:
-            while buf:
-                buf = buf[os.write(self._handle, buf) :]
-            os.write(self._handle, self._tail)
+            rest: list[memoryview] = [buf, memoryview(self._tail)]
+            while rest:
+                written = os.writev(self._handle, rest)
+                while rest and written >= len(rest[0]):
+                    written -= len(rest.pop(0))
+                if rest:
+                    rest[0] = rest[0][written:]
         except BaseException:
             self.tear()
             raise
@@ -96,32 +110,32 @@ class MarkedConnection(Connection):
     def _recv_bytes(self, maxsize: int | None = None) -> Any:
         while True:
             try:
-                return self._receive(maxsize)
+                data = self._receive(maxsize)
             except MessageLost:
-                pass
+                continue
+            return None if data is None else io.BytesIO(data)
 
     def receive(self) -> bytes:
         """As recv_bytes, but MessageLost if what was in the pipe is but a part of a message."""
-        self._check_closed()  # type: ignore[attr-defined]
-        self._check_readable()  # type: ignore[attr-defined]
-        message: io.BytesIO = self._receive(None)
-        return message.getvalue()
+        if self._handle is None:
+            self._check_closed()  # type: ignore[attr-defined]
+        return self._receive(None)  # type: ignore[return-value]
 
-    def _receive(self, maxsize: int | None) -> Any:
-        head = self._some(_head.size)
-        mark, size = _head.unpack(head) if len(head) == _head.size else (b"", 0)
+    def _receive(self, maxsize: int | None) -> bytes | None:
+        head = os.read(self._handle, HEAD_SIZE)
+        if not head:
+            raise EOFError
+        mark, size = _head.unpack(head) if len(head) == HEAD_SIZE else (b"", 0)
         if mark != self._head:
             size = self._look_for_head(head)
-        if size < LONG:
-            if maxsize is not None and size > maxsize:
-                return None
-            return io.BytesIO(self._some(size)) if size else io.BytesIO()
-        size -= LONG
-        if maxsize is not None and size > maxsize:
+        length = size & ~LONG
+        if maxsize is not None and length > maxsize:
             return None
-        return self._receive_long(size)
+        if size != length:
+            return self._receive_long(length)
+        return self._some(length) if length else b""
 
-    def _receive_long(self, size: int) -> io.BytesIO:
+    def _receive_long(self, size: int) -> bytes:
         pid, started = _writer.unpack(self._some(_writer.size))
         message = io.BytesIO()
         message.seek(size + MARK - 1)
@@ -140,19 +154,19 @@ class MarkedConnection(Connection):
         if not whole:
             raise MessageLost("a process died while it wrote a message")
         message.truncate(size)
-        return message
+        return message.getvalue()
 
     def _look_for_head(self, seen: bytes) -> int:
         """The length behind the next HEAD; `seen`: what was read where it should have been."""
         while True:
             at = seen.find(self._head)
             if at >= 0:
-                missing = _head.size - len(seen) + at
+                missing = HEAD_SIZE - len(seen) + at
                 return int(_head.unpack(seen[at:] + (self._some(missing) if missing else b""))[1])
             if not self._more_within(0):
                 raise MessageLost("a process died while it read or wrote a message")
             seen = seen[1 - MARK :]
-            seen += self._some(_head.size - len(seen))
+            seen += self._some(HEAD_SIZE - len(seen))
 
     def _some(self, most: int) -> bytes:
         data = os.read(self._handle, most)

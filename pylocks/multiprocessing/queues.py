@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.queues as standard
 import time
+from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import Any
 
@@ -24,6 +25,7 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
 
     _ignore_epipe: bool
     _maxsize: int
+    _closed: bool
     _opid: int
     _reader: Any
     _writer: Any
@@ -55,12 +57,20 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """As the standard library's; parts of messages whose readers or writers died are passed over."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
+        while not block or deadline is not None or self._closed:
             try:
                 return super().get(block, timeout)
             except MessageLost:
                 if deadline is not None:
                     timeout = max(0.0, deadline - time.monotonic())
+        while True:  # the same without a bound, which is what programs wait for most
+            try:
+                with self._rlock:
+                    data = self._recv_bytes()
+            except MessageLost:
+                continue
+            self._sem.release()
+            return ForkingPickler.loads(data)
 
 
 class JoinableQueue(Queue, standard.JoinableQueue):  # type: ignore[type-arg]
