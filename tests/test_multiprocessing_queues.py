@@ -19,7 +19,7 @@ from support.wait import until
 import pylocks.multiprocessing as mp
 from pylocks.multiprocessing import pipes
 
-PACKET = pipes.PACKET
+PAGE, SHORT = pipes.PAGE, pipes.SHORT
 KINDS = ("Queue", "JoinableQueue", "SimpleQueue")
 LONG_S = 60.0
 
@@ -71,15 +71,13 @@ def get(queue: Any) -> Any:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[Any, Any]]:
-    ends = pipes.packet_pipe()
+    ends = pipes.marked_pipe()
     yield ends
     for connection in ends:
         connection.close()
 
 
-ROOM = PACKET - 1 - pipes._first.size
-SIZES = (0, 1, ROOM, PACKET - 2, PACKET - 1, PACKET, PACKET + 1, PACKET + ROOM, PACKET + ROOM + 1)
-SIZES += (2 * PACKET - 1, 2 * PACKET, 10 * PACKET + 3, 1_000_000)
+SIZES = (0, 1, SHORT - 1, SHORT, SHORT + 1, PAGE, 2 * PAGE, 16 * PAGE, 10 * PAGE + 3, 1_000_000)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -100,69 +98,93 @@ def test_messages_of_every_size(pipe: tuple[Any, Any], size: int) -> None:
 
 def test_what_is_longer_than_allowed_is_refused(pipe: tuple[Any, Any]) -> None:
     reader, writer = pipe
-    for size in (10, 2 * PACKET):
+    for size in (10, 2 * PAGE):
         writer.send_bytes(bytes(size))
     with pytest.raises(OSError, match="bad message length"):
         reader.recv_bytes(9)
 
 
-def test_what_a_dead_reader_left_is_passed_over(pipe: tuple[Any, Any]) -> None:
-    """At each place where it may have died."""
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 100, SHORT, SHORT + 1, 5 * PAGE + 3])
+def test_what_a_dead_reader_left_is_passed_over(pipe: tuple[Any, Any], size: int) -> None:
+    """Wherever it died."""
     reader, writer = pipe
-    for size in (PACKET - 1 - 10, PACKET + ROOM + 10, 5 * PACKET, 3 * PACKET + 10):
-        packets = 0
-        while True:
-            writer.send_bytes(b"a" * size)
-            writer.send_bytes(b"next")
-            for _ in range(packets):
-                os.read(reader.fileno(), PACKET)
-            if reader.recv_bytes() == b"next":
-                assert not reader.poll()
-                if packets:
-                    break
-            else:
-                assert reader.recv_bytes() == b"next"
-            packets += 1
-        assert packets >= 1
-
-
-@pytest.mark.parametrize("size", [PACKET + ROOM + 10, 100 * PACKET + 5])
-def test_what_a_dead_writer_left_is_passed_over(pipe: tuple[Any, Any], size: int) -> None:
-    """Whatever part of the message it had written when another one writes the next."""
-    reader, writer = pipe
-    scratch_reader, scratch = pipes.packet_pipe()
-    with scratch_reader, scratch:
-        thread = threading.Thread(target=scratch.send_bytes, args=(b"a" * size,))
-        thread.start()
-        packets = []
-        while thread.is_alive() or scratch_reader.poll():
-            if scratch_reader.poll(0.01):
-                packets.append(os.read(scratch_reader.fileno(), PACKET))
-        thread.join()
-    for written in {1, 2, len(packets) - 1} - {len(packets)}:
-        for number, packet in enumerate(packets[:written]):
-            assert len(packet) == PACKET or number < 2
-            if len(packet) == PACKET:
-                with open(f"/proc/self/fd/{writer.fileno()}", "wb", buffering=0) as pages:
-                    pages.write(packet)
-            else:
-                os.write(writer.fileno(), packet)
-            if number == 60:
-                break  # no more has room
-        for following in (b"next", b"b" * (2 * PACKET)):
+    whole = 16 + size if size <= SHORT else 32 + size + pipes.MARK
+    for taken in sorted({1, 15, 16, 17, 31, 32, 33, whole // 2, whole - 9, whole - 8, whole - 7, whole - 1}):
+        if not 0 < taken < whole:
+            continue
+        for following in (b"", b"next", b"b" * 5000):
+            writer.send_bytes(os.urandom(size))
+            assert len(os.read(reader.fileno(), taken)) == taken
+            with pytest.raises(pipes.MessageLost):
+                reader.receive()
+            writer.send_bytes(os.urandom(size))
+            assert len(os.read(reader.fileno(), taken)) == taken
             writer.send_bytes(following)
             assert reader.recv_bytes() == following
+            assert not reader.poll()
 
 
-def write_half(writer: Any, told: Any) -> None:
-    told.set()
-    writer.send_bytes(bytes(10_000_000))
+@pytest.mark.parametrize("size", [SHORT + 1, 5 * PAGE + 3, 10 * PAGE])
+def test_what_a_dead_writer_left_is_passed_over(pipe: tuple[Any, Any], size: int) -> None:
+    """However much of the message it had written when the next one comes to write."""
+    reader, writer = pipe
+    whole = pipes._head.pack(writer._head, size | pipes.LONG) + pipes._writer.pack(*pipes._myself())
+    whole += os.urandom(size)
+    for written in (0, 32, 33, 32 + size // 2, 32 + size - 1, 32 + size):
+        for following in (b"", b"next", b"b" * 5000):
+            os.write(writer.fileno(), whole[:written])
+            writer.tear()
+            with pytest.raises(pipes.MessageLost):
+                reader.receive()
+            os.write(writer.fileno(), whole[:written])
+            writer.tear()
+            writer.send_bytes(following)
+            assert reader.recv_bytes() == following
+            assert not reader.poll()
+
+
+def test_a_writer_that_is_interrupted_says_so(pipe: tuple[Any, Any]) -> None:
+    reader, writer = pipe
+
+    class Interrupted(BaseException):
+        pass
+
+    def once(*_: Any) -> int:
+        raise Interrupted
+
+    real = os.writev
+    calls = iter([lambda fd, parts: real(fd, [parts[0][:PAGE]]), once])
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(os, "writev", lambda fd, parts: next(calls)(fd, parts))
+        writer.send_bytes(bytes(2 * PAGE))
+    writer.send_bytes(b"next")
+    assert reader.recv_bytes() == b"next"
+
+
+def test_a_pipe_can_be_sent_through_itself(pipe: tuple[Any, Any]) -> None:
+    """Its marks are no marks in there."""
+    reader, writer = pipe
+    data = pickle.dumps((reader, writer) * 10)
+    assert not any(mark in data for mark in (writer._head, writer._tail, writer._tear))
+    writer.send_bytes(data)
+    os.read(reader.fileno(), 16)
+    writer.send((writer,))
+    (other,) = reader.recv()
+    other.send_bytes(b"next")
+    assert reader.recv_bytes() == b"next"
+    other.close()
+
+
+def write_half(queue: Any, told: Any) -> None:
+    with queue._wlock:
+        told.set()
+        queue._writer.send_bytes(bytes(10_000_000))
 
 
 @each_kind
 def test_a_reader_does_not_wait_for_a_dead_writer(kind: str, context: Any, child: Any) -> None:
     queue, told = getattr(context, kind)(), context.Event()
-    writer = child(write_half, queue._writer, told)
+    writer = child(write_half, queue, told)
     assert told.wait(LONG_S)
     until(lambda: queue._reader.poll() and sleeps(writer.pid), "the pipe to be full")
     end(writer)
@@ -266,7 +288,7 @@ def test_bounds_hold(context: Any) -> None:
 def test_a_queue_unpickled_here_is_another_end(context: Any) -> None:
     queue = context.SimpleQueue()
     other = pickle.loads(pickle.dumps(queue))
-    for size in (10, 3 * PACKET):
+    for size in (10, 3 * PAGE):
         other.put("x" * size)
         assert len(queue.get()) == size
     assert other._rlock.index == queue._rlock.index

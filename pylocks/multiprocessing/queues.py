@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing.queues as standard
 import time
+from multiprocessing.reduction import ForkingPickler
 from queue import Empty, Full
 from typing import Any
 
-from pylocks.multiprocessing.pipes import MessageLost, packet_pipe
+from pylocks.multiprocessing.pipes import MarkedConnection, MessageLost, marked_pipe
 from pylocks.multiprocessing.synchronize import Condition, QuietLock
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
@@ -24,6 +25,7 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
 
     _ignore_epipe: bool
     _maxsize: int
+    _closed: bool
     _opid: int
     _reader: Any
     _writer: Any
@@ -36,7 +38,7 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
         super().__init__(maxsize, ctx=ctx)
         self._reader.close()
         self._writer.close()
-        self._reader, self._writer = packet_pipe()
+        self._reader, self._writer = marked_pipe()
         self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
         self._reset()
 
@@ -48,17 +50,27 @@ class Queue(standard.Queue):  # type: ignore[type-arg]
 
     def _reset(self, after_fork: bool = False) -> None:
         super()._reset(after_fork)  # type: ignore[misc]
-        self._recv_bytes = getattr(self._reader, "receive", self._recv_bytes)
+        if isinstance(self._reader, MarkedConnection):  # not yet while the base class makes its own
+            self._recv_bytes = self._reader.receive
+            self._wlock.mend = self._writer.tear
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """As the standard library's; parts of messages whose readers or writers died are passed over."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
+        while not block or deadline is not None or self._closed:
             try:
                 return super().get(block, timeout)
             except MessageLost:
                 if deadline is not None:
                     timeout = max(0.0, deadline - time.monotonic())
+        while True:  # the same without a bound, which is what programs wait for most
+            try:
+                with self._rlock:
+                    data = self._recv_bytes()
+            except MessageLost:
+                continue
+            self._sem.release()
+            return ForkingPickler.loads(data)
 
 
 class JoinableQueue(Queue, standard.JoinableQueue):  # type: ignore[type-arg]
@@ -90,9 +102,14 @@ class SimpleQueue(standard.SimpleQueue):  # type: ignore[type-arg]
     def __init__(self, *, ctx: Any) -> None:
         super().__init__(ctx=ctx)
         self.close()
-        self._reader, self._writer = packet_pipe()
+        self._reader, self._writer = marked_pipe()
         self._rlock, self._wlock = QuietLock(ctx=ctx), QuietLock(ctx=ctx)
         self._poll = self._reader.poll
+        self._wlock.mend = self._writer.tear
 
     def __getstate__(self) -> Any:
         return self._reader, self._writer, self._rlock, self._wlock
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self._wlock.mend = self._writer.tear

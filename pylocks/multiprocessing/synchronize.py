@@ -82,8 +82,12 @@ class Lock(_SemLock, Mutex):
 class QuietLock(Lock):
     """For what puts itself in order after a holder's death."""
 
+    mend: Callable[[], None] | None = None
+    """Called by whoever takes the lock of a dead thread; stays behind where the lock is pickled."""
+
     def _hear_of_death(self) -> None:
-        pass
+        if self.mend is not None:
+            self.mend()
 
 
 take_mutex = Mutex.acquire

@@ -48,11 +48,10 @@ def kill_me(_: Any = None) -> None:
 
 def kill_while_writing(queue: Any) -> None:
     """Die halfway through a long message, with the lock that writers take turns with."""
+    writer = queue._writer
     with queue._wlock:
-        written = os.write(
-            queue._writer.fileno(), pipes._first.pack(pipes.FIRST, 100 * pipes.PACKET, *pipes._myself())
-        )
-        assert written == pipes._first.size
+        head = pipes._head.pack(writer._head, 1_000_000 | pipes.LONG) + pipes._writer.pack(*pipes._myself())
+        os.write(writer.fileno(), head + b"half")
         kill_me()
 
 
