@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylocks import attach, errors, segment
 from pylocks._core import ffi, lib
-from pylocks._lock import retire
+from pylocks._lock import keep, retire
 from pylocks.ops import PROTOCOLS, process
 from pylocks.views import Owner, Stats, VCpu
 
@@ -169,7 +169,7 @@ class Domain:
     def free_cell(self, index: int, forks: int) -> None:
         """Give back an unnamed cell that nobody uses; one in use is kept."""
         with self._guard:
-            if not self._closed and self._holder[0]:  # in a cycle the segment may have been collected first
+            if not self._closed:
                 lib.plk_cell_give_back(self._segment, index, forks)
 
     def cell(self, index: int) -> CData:
@@ -324,7 +324,7 @@ class Domain:
 
     # ------------------------------------------------------------ inside
 
-    _holder: CData
+    _holder: object
     """Frees the segment with this object, that is, when no lock handle is left either."""
     _segment: CData
     _guard: threading.RLock
@@ -418,7 +418,7 @@ def _adopt(made: attach.Attached) -> Domain:
     domain.vcpu_limit, domain.lock_limit = made.found.vcpus, made.found.cells
     domain.is_array, domain.is_packed = made.found.array, made.found.stride == PACKED_STRIDE
     domain.detects_deadlocks, domain.checks_order = made.found.detects, False
-    domain._holder, domain._segment = made.holder, made.holder[0]
+    domain._holder, domain._segment = keep(made.holder), made.holder[0]
     domain._guard, domain._closed = threading.RLock(), False
     process.tune(domain._segment)
     process.look_for_monitor()

@@ -349,7 +349,7 @@ class Service:
 
     async def _keep_house(self, bell: Bell) -> None:
         deadlocks = optional("pylocks.deadlocks", "find")
-        while not self._stopped.is_set():
+        while not self._stopped.is_set() and bell.is_alive():
             try:
                 self._watch_all()
                 self._recover()  # and mend what the dead have miscounted

@@ -32,7 +32,7 @@ def test_a_timeout_is_not_early() -> None:
     assert time.monotonic() - began >= 0.05 and e.waiters == 0
 
 
-@pytest.mark.parametrize(("timeout", "error"), [("x", TypeError), (-2, ValueError), (1e30, OverflowError)])
+@pytest.mark.parametrize(("timeout", "error"), [("x", TypeError), (1e30, OverflowError)])
 def test_wrong_timeouts(timeout: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         pylocks.Event().wait(timeout)

@@ -52,7 +52,7 @@ INNER = {
     "plk_retire_all", "plk_segment_publish", "plk_segment_put", "plk_recover_vcpu", "plk_serve",
     "plk_serve_next", "plk_reserve", "plk_reserve_cell", "plk_slots_ready", "plk_entries_ready",
     "plk_cells_next", "plk_resume", "plk_reserve_sync", "plk_reserve_node", "plk_guard_bind",
-    "plk_segment_address", "plk_segment_fd",
+    "plk_segment_address", "plk_segment_fd", "plk_segment_shut",
     "plk_recover_lapsed", "plk_recover_dead", "plk_leave_for", "plk_release_for",
     "plk_slot_find", "plk_guard_lock", "plk_guard_trylock", "plk_guard_unlock", "plk_guard_clean",
     "plk_barrier_heavy", "plk_slow_raise", "plk_park", "plk_kick", "plk_watch_by_clock", "plk_pass",

@@ -94,7 +94,22 @@ static PyObject *module_retire(PyObject *module, PyObject *address)
     return PyLong_FromLong(plk_module_self.api->retire(target));
 }
 
+static void let_go(PyObject *capsule) { Py_XDECREF((PyObject *)PyCapsule_GetPointer(capsule, "pylocks.kept")); }
+
+/* The cycle collector looks into no capsule.  What it does see, it finalizes before it runs the __del__ methods
+ * of other objects in the same cycle: a segment would be gone whose locks these may still use. */
+static PyObject *module_keep(PyObject *module, PyObject *object)
+{
+    PyObject *capsule = PyCapsule_New(object, "pylocks.kept", let_go);
+
+    (void)module;
+    if (capsule != NULL)
+        Py_INCREF(object);
+    return capsule;
+}
+
 static PyMethodDef module_methods[] = {
+    {"keep", module_keep, METH_O, "keep(object, /)\n--\n\nWhat lets go of the object when nothing refers to it any more."},
     {"callables", plk_callables, METH_NOARGS,
      "callables()\n--\n\nName -> address of each C function that pylocks.callables describes."},
     {"retire", module_retire, METH_O,

@@ -174,9 +174,8 @@ static PyObject *seat_arm(SeatObject *self, PyObject *unused)
                          (unsigned int)self->vigil.seq, (unsigned long long)self->vigil.until);
 }
 
-static PyObject *seat_disarm(SeatObject *self, PyObject *unused)
+static PyObject *seat_disarm(SeatObject *self, PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     if (work_begins(self)) {
         plk_module_self.api->vigil_end(&self->w, &self->vigil);
         work_ends();
@@ -184,9 +183,8 @@ static PyObject *seat_disarm(SeatObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *seat_look(SeatObject *self, PyObject *unused)
+static PyObject *seat_look(SeatObject *self, PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     if (!work_begins(self))
         return PyLong_FromLong(0);
     plk_module_self.api->vigil_look(&self->w);
@@ -286,9 +284,8 @@ static PyObject *seat_deadlock(SeatObject *self, PyObject *arg)
     return NULL;
 }
 
-static PyObject *seat_forget(SeatObject *self, PyObject *unused)
+static PyObject *seat_forget(SeatObject *self, PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     if (self->seat != NULL)
         self->seat->left_count = 0;
     Py_RETURN_NONE;
@@ -310,11 +307,16 @@ static PyObject *seat_close(SeatObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *seat_get_held(SeatObject *self, void *unused)
+static PyObject *seat_get_held(SeatObject *self, void *Py_UNUSED(unused))
 {
-    (void)unused;
-    return PyLong_FromUnsignedLong(self->seat != NULL && self->seat->vcpu != NULL
-                                       ? PLK_LOAD(&self->seat->vcpu->held) : 0);
+    const struct plk_vcpu *v;
+    unsigned long held;
+
+    plk_module_self.api->fibre_begin();
+    v = self->seat != NULL ? self->seat->vcpu : NULL;
+    held = v != NULL ? PLK_LOAD(&v->held) : 0;
+    plk_module_self.api->fibre_end();
+    return PyLong_FromUnsignedLong(held);
 }
 
 enum seat_flag { SEAT_WAITS, SEAT_BOUNDED, SEAT_LIVE, SEAT_USABLE };

@@ -20,6 +20,7 @@
 
 #include "hv/futex.h"
 #include "hv/park.h"
+#include "hv/reserve.h"
 
 #define PLK_SYNC_FLAGS (PLK_SYNC_WAITERS | PLK_SYNC_CALLED | PLK_SYNC_RESERVED)
 
@@ -31,9 +32,10 @@ static int plk_waits(uint32_t state)
 /* The node that a link names, if that waits here. */
 static struct plk_node *plk_node_linked(const struct plk_at *at, uint32_t link)
 {
-    struct plk_node *node = link != 0 ? plk_node_at(at->s, link - 1) : NULL;
+    struct plk_node *node;
 
-    if (node == NULL || PLK_LOAD(&node->sync) != at->id || PLK_LOAD(&node->epoch) != at->epoch ||
+    /* A link that was written over may name one that nobody has ever used: it, or its slot, has no memory. */
+    if (link == 0 || (link - 1) / PLK_NODES >= plk_slots_ready(at->s) || plk_reserve_node(at->s, link - 1, &node) != 0 || PLK_LOAD(&node->sync) != at->id || PLK_LOAD(&node->epoch) != at->epoch ||
         !plk_waits(PLK_LOAD(&node->state)))
         return NULL;
     return node;

@@ -46,13 +46,16 @@ class Aio:
     "raise".  Otherwise raises what TicketLock.acquire does.
     """
 
-    __slots__ = ("_key", "_lock")
+    __slots__ = ("_inside", "_key", "_lock")
 
     _lock: TicketLock
+    _inside: set[seats.Task]
+    """Who has entered a block by this object, and not left it."""
 
     def __init__(self, lock: TicketLock) -> None:
         self._lock = lock
         self._key: lines.Key = (lock.domain, lock.index)
+        self._inside = set()
 
     def acquire(self, timeout: float | None = None) -> Coroutine[Any, Any, bool]:
         """Await it: True, and the lock is this task's; or False, once `timeout` seconds have passed.
@@ -99,25 +102,48 @@ class Aio:
     async def __aenter__(self) -> bool:
         task, key, ticket = _current(), self._key, UNUSABLE
         seat = None if task is None or key in holders else task.seats.get(id(key[0]))
-        if seat is not None:
+        if seat is not None and task is not None:
             ticket = seat.take(self._lock)
             if ticket == ENTERED:
                 holders[key] = seat
+                self._inside.add(task)
+                task.blocks.add(key)
                 return True
-        return await self._acquire(task, None, False, 4, seat, ticket)
+        entered = await self._acquire(task, None, False, 4, seat, ticket)
+        self._began()
+        return entered
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exit(kind)
 
-    def _exit(self, kind: type[BaseException] | None) -> None:
-        # A coroutine that is thrown away, because its loop is closed, is closed by whoever collects it.
-        self._release(None if kind is GeneratorExit else _current(), kind is GeneratorExit)
+    def _began(self) -> None:
+        task = _current()
+        assert task is not None
+        self._inside.add(task)
+        task.blocks.add(self._key)
 
-    def _release(self, task: seats.Task | None, anybody: bool = False) -> None:
+    def _exit(self, kind: type[BaseException] | None) -> None:
+        task = _current()
+        if kind is GeneratorExit:
+            # A coroutine that is thrown away is closed by whoever collects it, amid another task, too.  Its
+            # lock may have been taken from it before (its task or thread has ended, or this is a forked
+            # child), and be another's by now; who is in _inside and does not hold it is such a one.
+            seat = holders.get(self._key)
+            holder = None if seat is None else seat.task
+            task = next((one for one in self._inside if one is not holder), holder)
+            if task is None or task is not holder or task not in self._inside:
+                self._inside.discard(task)
+                return
+        if task is not None:
+            self._inside.discard(task)
+            task.blocks.discard(self._key)
+        self._release(task)
+
+    def _release(self, task: seats.Task | None) -> None:
         seat = holders.get(self._key)
-        if seat is None or (seat.task is not task and not anybody):
+        if seat is None or seat.task is not task:
             raise lines.refuse(self._lock, self._key, task)
         lines.release(self._key, self._lock, seat)
 
@@ -218,6 +244,7 @@ class AioWithin:
         aio = self._aio
         if not await aio._acquire(_current(), self._seconds, self._repairs, level=4):
             raise TimeoutError(f"{aio._lock!r} was not acquired within {self._seconds} s")
+        aio._began()
         return aio._lock
 
     async def __aexit__(

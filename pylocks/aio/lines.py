@@ -93,7 +93,7 @@ class Waiter:
                 release(self.key, self.lock, self.seat)
             elif self.state == WAITING and line is not None:
                 line.give_up(self, LEFT)
-                if line.waiting[0] is self:
+                if line.waiting and line.waiting[0] is self:
                     line.settle()
 
     def wake(self) -> None:
@@ -132,8 +132,8 @@ class Line:
         """See above."""
         while self.waiting:
             first = self.waiting[0]
-            if self.armed is not None and self.armed is not first:
-                self.disarm()
+            if self.armed is not None and (self.armed is not first or not self.fifo):
+                self.disarm()  # of a bounded lock a step may change its ticket, and so its channel
             if first.state == WAITING and not first.seat.live:
                 first.state = LEFT  # its thread is gone, and it with that
             if first.state != WAITING or (first.unwanted and self.give_up(first, LEFT)):
@@ -153,7 +153,11 @@ class Line:
             self.armed = None
         waiter.state = ENTERED
         holders[self.key] = waiter.seat
-        if waiter.unwanted or not waiter.tell():
+        if waiter.seat.task.ended:
+            waiter.state = LEFT  # nobody could release it
+            waiter.tell()
+            leave(self.key, waiter.lock, waiter.seat)
+        elif waiter.unwanted or not waiter.tell():
             waiter.state = LEFT
             leave(self.key, waiter.lock, waiter.seat)
 
@@ -161,7 +165,7 @@ class Line:
         """Somebody looks for its turn from now on; False: it has come."""
         from pylocks.aio import lookout
 
-        if self.armed is first:
+        if self.armed is first and self.lookout is not None:
             return True
         holder = holders.get(self.key)
         self.polled = False
@@ -200,6 +204,9 @@ class Line:
     def look(self) -> None:
         """The word has changed, or the time has come: as a thread does that wakes."""
         self.disarm()
+        if not self.waiting:
+            self.settle()
+            return
         first = self.waiting[0]
         if first.state == WAITING and first.seat.live:
             first.seat.look()
@@ -215,7 +222,8 @@ class Line:
 
 def leave(key: Key, lock: TicketLock, seat: Seat, died: bool = False) -> None:
     """Give the lock to the next, of whatever process."""
-    del holders[key]
+    if holders.get(key) is seat:  # else another has it, since this one's thread has ended
+        del holders[key]
     if not seat.live:
         return  # it has died with its thread, which is told to the next
     seat.release(lock, died)
@@ -238,7 +246,7 @@ def _ended(task: seats.Task) -> None:
     from pylocks.locks import lock_at
 
     for key, seat in list(holders.items()):
-        if seat.task is task:
+        if seat.task is task and key not in task.blocks:
             release(key, lock_at(*key), seat, died=True)
 
 

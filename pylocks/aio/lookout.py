@@ -114,8 +114,8 @@ def adopt(line: lines.Line) -> None:
         lookout = next((each for each in _lookouts if len(each.lines) < MANY), None)
         if lookout is None:
             lookout = Lookout()
-            _lookouts.append(lookout)
             lookout.start()
+            _lookouts.append(lookout)
         line.lookout = lookout
         lookout.lines.add(line)
     lookout.tell_of(line)

@@ -34,11 +34,14 @@ KEPT = 32
 class Task:
     """What is kept of an asyncio task: its seats, by id() of the domain."""
 
-    __slots__ = ("__weakref__", "ref", "seats")
+    __slots__ = ("__weakref__", "blocks", "ended", "ref", "seats", "used")
 
     def __init__(self, task: asyncio.Task[Any], gone: Callable[[weakref.ref[Any]], None]) -> None:
         self.ref = weakref.ref(task, gone)
         self.seats: dict[int, Seat] = {}
+        self.used = self.ended = False
+        self.blocks: set[Any] = set()
+        """The locks whose blocks it is in; released as those are left, also by a collected coroutine."""
 
     def name(self) -> str:
         """For messages."""
@@ -68,12 +71,18 @@ def begin(task: asyncio.Task[Any]) -> Task:
 
     def gone(ref: weakref.ref[Any]) -> None:
         if key in tasks and tasks[key].ref is ref:
-            _give_back_all(tasks.pop(key))
+            end(tasks.pop(key), False)  # it was thrown away, and never done
 
     def done(_: object) -> None:
         if tasks.get(key) is mine:
             del tasks[key]
-        if mine.seats:
+        end(mine, True)
+
+    def end(mine: Task, done: bool) -> None:
+        mine.ended = True
+        if mine.used:  # not mine.seats: a second seat of a domain is not in there
+            if done:
+                mine.blocks.clear()
             _ended(mine)
             _give_back_all(mine)
 
@@ -136,6 +145,8 @@ class Pool:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         (self.starving.appendleft if first else self.starving.append)(turn)
         try:
+            with guard:
+                self.feed()  # a lookout may have put one back since the look
             await asyncio.wait((turn,), timeout=timeout)
         finally:
             if not turn.done():
@@ -185,7 +196,10 @@ async def claim(task: Task, lock: Lock, timeout: float | None) -> Seat | None:
             pool.feed()  # it may have been fed
             raise
         again = True
-    seat.task, seat.kept = task, False
+    if task.ended:
+        pool.put(seat)
+        raise RuntimeError("the task that called acquire() has ended")
+    seat.task, seat.kept, task.used = task, False, True
     known = task.seats.get(pool.key)
     if known is None or not known.live:
         task.seats[pool.key] = seat

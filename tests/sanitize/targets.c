@@ -400,17 +400,25 @@ static void use_a_lock(void)
     }
 }
 
-/* Its turn comes to the last who asked for a guard: this thread, as nobody else is running.  Which guard is not
- * known: that of a dead thread's node may be another than that of what is waited for. */
+/* Its turn comes to this thread, whichever guard it waits for: that of a dead thread's node may be another than
+ * that of what it wants.  Which ticket it has is told by its slot, if that was not written over before. */
 static void guard_comes(void)
 {
-    uint64_t i, base = world.geometry.off_cells, tail;
+    const struct plk_seat *seat = plk_seat_even_closed(&segment->face);
+    const struct plk_geometry *g = &segment->geometry;
+    uint64_t i, base = g->off_cells, tail;
+    uint32_t k, turn = world.pauses % 4;
 
-    for (i = 0; i < world.geometry.cells && i < 256; i++, base += world.geometry.stride) {
-        if (world_read(base + offsetof(struct plk_cell, tail), &tail, sizeof(tail)) && tail != 0) {
-            tail--;
-            world_write(base + offsetof(struct plk_cell, head), &tail, sizeof(tail));
-        }
+    for (i = 0; i < g->cells && i < 4096; i++, base += g->stride) {
+        if (!world_read(base + offsetof(struct plk_cell, tail), &tail, sizeof(tail)))
+            continue;
+        tail -= turn == 0 ? 1 : 2; /* a ticket PLK_NO_TICKET is taken for none, and the next drawn */
+        for (k = 0; turn == 2 && seat != NULL && k < seat->left_count; k++)
+            if (seat->left[k].cell == i + 1)
+                tail = seat->left[k].ticket; /* which it has taken back */
+        if (turn == 3 && seat != NULL && seat->vcpu->pending == i + 1)
+            tail = seat->vcpu->ticket;
+        world_write(base + offsetof(struct plk_cell, head), &tail, sizeof(tail));
     }
 }
 
@@ -487,6 +495,15 @@ static void lose_the_descriptor(void)
     close(other);
 }
 
+static void nobody_has_a_mutex(void)
+{
+    uint64_t i, word, none = 0, at = world.geometry.off_syncs;
+
+    for (i = 0; i < world.geometry.syncs && i < 256; i++, at += sizeof(struct plk_sync))
+        if (world_read(at, &word, sizeof(word)) && (word & PLK_SYNC_STATE) != 0)
+            world_write(at, &none, sizeof(none));
+}
+
 static void detach(int close_first)
 {
     struct plk_seat *seat = plk_seat_even_closed(&segment->face);
@@ -499,6 +516,7 @@ static void detach(int close_first)
         seat->vcpu->held = seat->vcpu->depth = 0;
         seat->vcpu->pending = 0;
         seat->nodes = 0;
+        nobody_has_a_mutex();
     }
     if (close_first && result(T_retire, plk_retire_all(&segment->face)) == 0)
         plk_segment_put(segment);
