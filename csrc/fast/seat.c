@@ -291,11 +291,10 @@ static PyObject *seat_forget(SeatObject *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
-static PyObject *seat_close(SeatObject *self, PyObject *unused)
+static PyObject *seat_close(SeatObject *self, PyObject *Py_UNUSED(unused))
 {
     struct plk_seat *seat = self->seat;
 
-    (void)unused;
     if (work_begins(self)) {
         leave(self); /* or it is left to recovery */
         work_ends();
