@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import json
@@ -13,13 +12,12 @@ import select
 import signal
 import sys
 import weakref
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from pylocks.domain import Domain, from_token
 from pylocks.errors import HypervisorError, PylocksError
 from pylocks.policy import OWN, preemption_of, spin_of
-from pylocks.service import Service, optional, served_by
 
 __all__ = ["Hypervisor"]
 
@@ -29,6 +27,13 @@ BEGIN_S = 60.0
 END_S = 10.0
 
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from pylocks.hypervisor import child; child()"
+
+
+def _service() -> ModuleType:
+    """It takes asyncio, which most programs do without; so not before it is asked for."""
+    from pylocks import service
+
+    return service
 
 
 class Hypervisor:
@@ -66,7 +71,7 @@ class Hypervisor:
             raise TypeError(f"domain is a pylocks.Domain, not {type(domain).__name__}: {domain!r}")
         if not isinstance(stall, int | float) or not 0 < stall < float("inf"):
             raise ValueError(f"stall is a positive number of seconds, not {stall!r}")
-        if metrics is not None and optional("pylocks.metrics", "start") is None:
+        if metrics is not None and _service().optional("pylocks.metrics", "start") is None:
             raise HypervisorError(
                 "metrics need prometheus_client, which is not installed: pip install 'pylocks[service]'"
             )
@@ -87,7 +92,7 @@ class Hypervisor:
 
         HypervisorError if the domain has a hypervisor already; any DomainError.
         """
-        asyncio.run(Service(self.domain, **self._settings).run())
+        _service().serve(self.domain, **self._settings)
 
     def start(self) -> None:
         """Serve in a process of its own; returns when that does.
@@ -139,7 +144,7 @@ class Hypervisor:
     @property
     def pid(self) -> int | None:
         """Of the process that serves the domain now, whoever has started it; None: there is none."""
-        found = served_by(self.domain)
+        found = _service().served_by(self.domain)
         return found[0] if found else None
 
     def __enter__(self) -> Hypervisor:
@@ -212,8 +217,7 @@ def child() -> None:
     try:
         with open(0, "rb", closefd=False) as plan:
             token, settings = pickle.load(plan)
-        service = Service(from_token(token), lifeline=0, **settings)
-        asyncio.run(service.run(say))
+        _service().serve(from_token(token), say, lifeline=0, **settings)
     except (PylocksError, OSError) as error:
         say(str(error))
         sys.exit(1)

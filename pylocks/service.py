@@ -30,7 +30,7 @@ from pylocks.policy import Policy
 if TYPE_CHECKING:
     from pylocks._core import CData
 
-__all__ = ["LOGGER", "Service", "served_by"]
+__all__ = ["LOGGER", "Service", "serve", "served_by"]
 
 LOGGER = logging.getLogger("pylocks.hypervisor")
 
@@ -402,3 +402,8 @@ class Service:
                     seconds=round(now - since, 1),
                 )
             self._stalls[lock] = (head, since, told)
+
+
+def serve(domain: Domain, ready: Callable[[], None] = lambda: None, **settings: Any) -> None:
+    """Service.run() in an event loop of its own."""
+    asyncio.run(Service(domain, **settings).run(ready))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import hygiene
+from support import hygiene, puppet
 from support.wait import until
 
 import pylocks
@@ -119,6 +119,31 @@ def fresh_name() -> Iterator[Callable[[], str]]:
 def name(fresh_name: Callable[[], str]) -> str:
     """One such name."""
     return fresh_name()
+
+
+@pytest.fixture
+def waiting() -> Iterator[Callable[[pylocks.TicketLock], puppet.Puppet]]:
+    """Other processes with a lock."""
+    made = []
+
+    def make(lock: pylocks.TicketLock) -> puppet.Puppet:
+        made.append(puppet.Puppet("fork", lock))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+@pytest.fixture
+def nothing_is_left_of_tasks() -> Iterator[None]:
+    """No lock is held, none waited for, and nothing known of tasks that are gone."""
+    from pylocks.aio import lines, seats  # where a test has asked for it
+
+    yield
+    assert (lines.lines, lines.holders) == ({}, {})
+    gc.collect()
+    assert seats.tasks == {}
 
 
 POLICIES = ("fifo", "bounded")

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from support import run
 
 from pylocks._core import ffi, lib
 from pylocks.ops import choices, slow_paths
@@ -395,3 +396,10 @@ def test_what_runs_in_a_measured_process_knows_the_public_face_alone() -> None:
             roots.append(at / "__init__.py" if at.is_dir() else at.with_suffix(".py"))
             roots += [path.parent / "__init__.py"]
     assert {path.stem for path in seen} >= {"host", "arena", "fights", "deaths", "queues", "cases", "build"}
+
+
+def test_programs_that_only_lock_import_little() -> None:
+    """Every process that spawn starts pays for it; the service and lock.aio take theirs when asked for."""
+    modules = run.python("-c", "import pylocks, sys; print(*sys.modules)").check().split()
+    assert "pylocks.locks" in modules
+    assert not {"asyncio", "multiprocessing", "psutil", "rich", "ssl"} & {*modules}

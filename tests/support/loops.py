@@ -58,3 +58,10 @@ async def queued(lock: Any, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     task = asyncio.ensure_future(work)
     await until(lambda: lock.waiters > before or task.done(), "a task queues")
     return task
+
+
+async def enter(lock: Any, order: list[Any] | None = None, name: Any = None) -> None:
+    """In and out again, as a task; its name joins `order` inside."""
+    async with lock.aio:
+        if order is not None:
+            order.append(name)
