@@ -5,16 +5,39 @@ The state that would take luck to reach is written into the shared words by hand
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 
+import psutil
 import pytest
-from staging import CELL, PATIENCE_S, Staging, idle, queue_up, until
+from parties import Party
+from staging import CELL, PATIENCE_S, Stage, Staging, idle, queue_up, until
 
 pytest_plugins = ["stage_fixtures"]
 
 LOCK = 'domain.lock("x")'
+
+
+@contextlib.contextmanager
+def between_attempts(s: Stage, waiter: Party) -> Iterator[None]:
+    """It stands still, and is not about to put a tombstone anywhere (which counts first, and then looks)."""
+    process = psutil.Process(waiter.process.pid)
+    burying = s.words.vcpu(s.words.vcpu_of(waiter.process.pid), "burying")
+
+    def stands() -> bool:
+        process.suspend()
+        until("the waiter stands", lambda: process.status() == psutil.STATUS_STOPPED)
+        if s.words.u32(burying) == 0:
+            return True
+        process.resume()
+        return False
+
+    until("it stands between two attempts", stands)
+    yield
+    process.resume()
 
 
 @pytest.mark.parametrize("behind", [True, False])
@@ -80,8 +103,9 @@ def test_a_ticket_that_finds_no_room_for_its_tombstone_waits_on(stage: Staging) 
     queue_up(s, waiter, f"{LOCK}.acquire(timeout=0.01)")
     time.sleep(0.2)
     assert waiter.busy(), "it gave up a ticket that nobody can pass over now"
-    s.words.put64(places[-1], 0)
-    s.words.put32(live, len(places) - 1)
+    with between_attempts(s, waiter):
+        s.words.put64(places[-1], 0)
+        s.words.put32(live, len(places) - 1)
     assert waiter.answer() is False
     holder.ask(f"{LOCK}.release()")
     cell = s.words.read(CELL)
