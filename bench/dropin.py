@@ -44,10 +44,10 @@ class Load:
 
 
 LOADS = (
-    Load("Queue", 2, 16, 12_000, BAR),
-    Load("Queue", 8, 16, 12_000, BAR),
-    Load("SimpleQueue", 2, 16, 12_000, BAR),
-    Load("SimpleQueue", 8, 16, 12_000, BAR),
+    Load("Queue", 2, 16, 60_000, BAR),
+    Load("Queue", 8, 16, 60_000, BAR),
+    Load("SimpleQueue", 2, 16, 60_000, BAR),
+    Load("SimpleQueue", 8, 16, 60_000, BAR),
     Load("Queue", 2, 100_000, 1_500),
     Load("Queue", 8, 100_000, 1_500),
     Load("SimpleQueue", 2, 100_000, 1_500),

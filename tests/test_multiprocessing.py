@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -293,3 +294,24 @@ def test_a_queue_of_a_standard_context_is_left_alone() -> None:
     queue.put(1)
     until(lambda: not queue.empty(), "the message")
     queue.close()
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
+def test_arguments_of_acquire(kind: str) -> None:
+    """As multiprocessing reads them; what it would take for a number is none here."""
+    lock = getattr(mp, kind)()
+    assert lock.acquire() and lock.acquire.__self__ is lock
+    lock.release()
+    for arguments in ({"block": True, "timeout": 1e300}, {"timeout": -1}, {"block": False, "timeout": 5}):
+        assert lock.acquire(**arguments) is True
+        lock.release()
+    assert str(inspect.signature(type(lock).acquire)) == "(self, /, block=True, timeout=None)"
+    for wrong in ({"blocking": True}, {"timeout": "1"}, {"block": True, "wait": 1}):
+        with pytest.raises(TypeError):
+            lock.acquire(**wrong)
+    with pytest.raises(TypeError, match="block=True, timeout=None"):
+        lock.acquire(True, 1, 2)
+    with pytest.raises(ValueError, match="nan"):
+        lock.acquire(True, float("nan"))
+    assert lock.acquire(False)
+    lock.release()

@@ -294,18 +294,24 @@ int plk_acquire_with(struct plk_lock *lock, PyObject *domain, int blocking, PyOb
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
                          PyObject **timeout)
 {
+    return plk_parse_acquire_as("blocking", args, nargs, names, blocking, timeout);
+}
+
+int plk_parse_acquire_as(const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
+                         int *blocking, PyObject **timeout)
+{
     Py_ssize_t i, count = names != NULL ? PyTuple_GET_SIZE(names) : 0;
     PyObject *given[2] = {NULL, NULL};
 
     if (nargs > 2) {
-        PyErr_SetString(PyExc_TypeError, "acquire() takes at most (blocking=True, timeout=None)");
+        PyErr_Format(PyExc_TypeError, "acquire() takes at most (%s=True, timeout=None)", first);
         return -1;
     }
     for (i = 0; i < nargs; i++)
         given[i] = args[i];
     for (i = 0; i < count; i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
-        int which = PyUnicode_CompareWithASCIIString(name, "blocking") == 0  ? 0
+        int which = PyUnicode_CompareWithASCIIString(name, first) == 0       ? 0
                     : PyUnicode_CompareWithASCIIString(name, "timeout") == 0 ? 1
                                                                              : -1;
 

@@ -62,6 +62,10 @@ int plk_parse_timeout(int blocking, PyObject *timeout, double *found) PLK_HIDDEN
 int plk_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *names, int *blocking,
                       PyObject **timeout) PLK_HIDDEN;
 
+/* The same where the first argument has another name. */
+int plk_parse_acquire_as(const char *first, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
+                         int *blocking, PyObject **timeout) PLK_HIDDEN;
+
 /* Who has just acquired the lock hears of the death of another inside.  1; -1: exception set. */
 int plk_tell_of_death(struct plk_lock *lock, PyObject *domain, enum plk_death death) PLK_HIDDEN;
 

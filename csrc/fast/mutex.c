@@ -65,16 +65,12 @@ int plk_mutex_leave(SyncObject *self)
 
 static PyObject *mutex_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    PyObject *timeout = NULL;
-    double seconds = -1;
-    int blocking, rc;
+    return plk_sync_acquire(self, args, nargs, names, plk_mutex_enter);
+}
 
-    if (PLK_UNLIKELY(nargs != 0 || names != NULL) &&
-        (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
-         plk_parse_timeout(blocking, timeout, &seconds) != 0))
-        return NULL;
-    rc = plk_mutex_enter(self, seconds);
-    return rc < 0 ? NULL : PyBool_FromLong(rc);
+static PyObject *mutex_acquire_block(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    return plk_sync_acquire_block(self, args, nargs, names, plk_mutex_enter);
 }
 
 static PyObject *mutex_release(SyncObject *self, PyObject *unused)
@@ -128,6 +124,9 @@ static PyMethodDef mutex_methods[] = {
      "timeout is in seconds, None for ever; when it passes, False is returned.  A thread that holds the\n"
      "lock already waits like any other.  Issues OwnerDiedWarning after a thread died while it held\n"
      "the lock.  Raises ClosedError, DomainFullError, and whatever a signal handler raises."},
+    {"_acquire_block", METHOD(mutex_acquire_block), METH_FASTCALL | METH_KEYWORDS,
+     "_acquire_block($self, /, block=True, timeout=None)\n--\n\n"
+     "True if taken; without `block`, or when `timeout` seconds have passed, False."},
     {"release", METHOD(mutex_release), METH_NOARGS,
      "release($self, /)\n--\n\nLet go of the lock, whoever took it; ValueError if nobody holds it."},
     {"locked", METHOD(mutex_locked), METH_NOARGS, "locked($self, /)\n--\n\nTrue if somebody holds the lock."},

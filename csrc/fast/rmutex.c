@@ -50,16 +50,12 @@ int plk_rmutex_give(SyncObject *self)
 
 static PyObject *rmutex_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    PyObject *timeout = NULL;
-    double seconds = -1;
-    int blocking, rc;
+    return plk_sync_acquire(self, args, nargs, names, plk_rmutex_take);
+}
 
-    if (PLK_UNLIKELY(nargs != 0 || names != NULL) &&
-        (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
-         plk_parse_timeout(blocking, timeout, &seconds) != 0))
-        return NULL;
-    rc = plk_rmutex_take(self, seconds);
-    return rc < 0 ? NULL : PyBool_FromLong(rc);
+static PyObject *rmutex_acquire_block(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    return plk_sync_acquire_block(self, args, nargs, names, plk_rmutex_take);
 }
 
 static PyObject *rmutex_enter(SyncObject *self, PyObject *unused)
@@ -96,6 +92,9 @@ static PyObject *rmutex_get_depth(SyncObject *self, void *unused)
 static PyMethodDef rmutex_methods[] = {
     {"acquire", METHOD(rmutex_acquire), METH_FASTCALL | METH_KEYWORDS,
      "acquire($self, /, blocking=True, timeout=None)\n--\n\nAs Mutex.acquire, and at once if this thread holds it."},
+    {"_acquire_block", METHOD(rmutex_acquire_block), METH_FASTCALL | METH_KEYWORDS,
+     "_acquire_block($self, /, block=True, timeout=None)\n--\n\n"
+     "True if taken; without `block`, or when `timeout` seconds have passed, False."},
     {"release", METHOD(rmutex_release), METH_NOARGS,
      "release($self, /)\n--\n\nUndo one acquire(); NotOwnerError if this thread does not hold it."},
     {"__enter__", METHOD(rmutex_enter), METH_NOARGS, "__enter__($self, /)\n--\n\nacquire()."},

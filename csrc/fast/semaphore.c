@@ -81,16 +81,12 @@ int plk_semaphore_give(SyncObject *self) { return give(self, 1); }
 
 static PyObject *semaphore_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    PyObject *timeout = NULL;
-    double seconds = -1;
-    int blocking, rc;
+    return plk_sync_acquire(self, args, nargs, names, plk_semaphore_take);
+}
 
-    if (PLK_UNLIKELY(nargs != 0 || names != NULL) &&
-        (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
-         plk_parse_timeout(blocking, timeout, &seconds) != 0))
-        return NULL;
-    rc = plk_semaphore_take(self, seconds);
-    return rc < 0 ? NULL : PyBool_FromLong(rc);
+static PyObject *semaphore_acquire_block(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+{
+    return plk_sync_acquire_block(self, args, nargs, names, plk_semaphore_take);
 }
 
 static PyObject *semaphore_release(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
@@ -148,6 +144,9 @@ static PyMethodDef semaphore_methods[] = {
      "in order of arrival; who comes while a permit is there may be quicker, but not for more than a\n"
      "fraction of a millisecond.  Raises ClosedError, DomainFullError, and whatever a signal\n"
      "handler raises."},
+    {"_acquire_block", METHOD(semaphore_acquire_block), METH_FASTCALL | METH_KEYWORDS,
+     "_acquire_block($self, /, block=True, timeout=None)\n--\n\n"
+     "True if taken; without `block`, or when `timeout` seconds have passed, False."},
     {"release", METHOD(semaphore_release), METH_FASTCALL | METH_KEYWORDS,
      "release($self, /, n=1)\n--\n\n"
      "Give n permits.  ValueError if n is less than 1, or a BoundedSemaphore would have more than it\n"

@@ -25,10 +25,13 @@ int plk_sync_do(SyncObject *self, uint32_t what, uint64_t value)
 
 void plk_not_owner(PyObject *object)
 {
-    PyObject *errors = PyImport_ImportModule("pylocks.errors"), *type = NULL;
+    PyObject *type = PyObject_GetAttrString(object, "_not_owner"), *errors = NULL;
 
-    if (errors != NULL)
-        type = PyObject_GetAttrString(errors, "NotOwnerError");
+    if (type == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        if ((errors = PyImport_ImportModule("pylocks.errors")) != NULL)
+            type = PyObject_GetAttrString(errors, "NotOwnerError");
+    }
     if (type != NULL)
         PyErr_Format(type, "%R is not held by this thread; only the thread that acquired it can release it", object);
     Py_XDECREF(type);
@@ -66,6 +69,49 @@ int plk_parse_wait(PyObject *const *args, Py_ssize_t nargs, PyObject *names, dou
         return 0;
     }
     return plk_parse_timeout(1, args[0], seconds);
+}
+
+static PyObject *answer(int taken) { return taken < 0 ? NULL : PyBool_FromLong(taken); }
+
+PyObject *plk_sync_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
+                           plk_sync_taker *take)
+{
+    PyObject *timeout = NULL;
+    double seconds = -1;
+    int blocking;
+
+    if (PLK_UNLIKELY(nargs != 0 || names != NULL) &&
+        (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
+         plk_parse_timeout(blocking, timeout, &seconds) != 0))
+        return NULL;
+    return answer(take(self, seconds));
+}
+
+#define AS_GOOD_AS_FOR_EVER_S 1e9
+
+PyObject *plk_sync_acquire_block(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
+                                 plk_sync_taker *take)
+{
+    PyObject *timeout = NULL;
+    double seconds = -1;
+    int block;
+
+    if (PLK_LIKELY(nargs == 0 && names == NULL))
+        return answer(take(self, -1));
+    if (plk_parse_acquire_as("block", args, nargs, names, &block, &timeout) != 0)
+        return NULL;
+    if (block && timeout != NULL && timeout != Py_None) {
+        seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1 && PyErr_Occurred())
+            return NULL;
+        if (seconds < 0)
+            seconds = 0;
+        else if (seconds > AS_GOOD_AS_FOR_EVER_S)
+            seconds = -1;
+        else if (plk_parse_timeout(1, timeout, &seconds) != 0)
+            return NULL;
+    }
+    return answer(take(self, block ? seconds : 0));
 }
 
 /* ----------------------------------------------------------------- waiting */

@@ -25,7 +25,18 @@ int plk_mutex_leave(SyncObject *self) PLK_HIDDEN;
 int plk_rmutex_take(SyncObject *self, double seconds) PLK_HIDDEN;
 int plk_rmutex_give(SyncObject *self) PLK_HIDDEN;
 
-/* NotOwnerError: the object is not this thread's. */
+typedef int plk_sync_taker(SyncObject *self, double seconds); /* one of those that take */
+
+/* Method acquire(blocking=True, timeout=None). */
+PyObject *plk_sync_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
+                           plk_sync_taker *take) PLK_HIDDEN;
+
+/* Method acquire(block=True, timeout=None) of multiprocessing: less than 0 seconds are none, and no timeout
+ * counts without `block`. */
+PyObject *plk_sync_acquire_block(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
+                                 plk_sync_taker *take) PLK_HIDDEN;
+
+/* NotOwnerError: the object is not this thread's; or what its class has as _not_owner. */
 void plk_not_owner(PyObject *object) PLK_HIDDEN;
 
 #define PLK_SYNC_API (plk_module_self.api->sync)

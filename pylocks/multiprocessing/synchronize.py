@@ -56,11 +56,7 @@ class Lock(_SemLock, Mutex):
         """As ctx.Lock(); any pylocks.DomainError."""
         return super().__new__(cls)  # type: ignore[return-value]
 
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """True if taken; without `block`, or when `timeout` seconds have passed, False."""
-        if timeout is None or not block:
-            return take_mutex(self, block)
-        return take_mutex(self, True, _seconds(timeout))
+    acquire = Mutex._acquire_block  # type: ignore[assignment]
 
     def _is_mine(self) -> bool:
         owner = self.owner
@@ -90,9 +86,6 @@ class QuietLock(Lock):
             self.mend()
 
 
-take_mutex = Mutex.acquire
-
-
 def _named(owner: pylocks.Owner | None) -> str:
     """Who holds a lock: our own threads by the names that multiprocessing gives them."""
     if owner is None:
@@ -114,22 +107,13 @@ class RLock(_SemLock, RMutex):
     The next to take it is told by a pylocks.OwnerDiedWarning.
     """
 
+    _not_owner = NotHeldError
+
     def __new__(cls, *, ctx: Any = None) -> RLock:
         """As ctx.RLock(); any pylocks.DomainError."""
         return super().__new__(cls)  # type: ignore[return-value]
 
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """True if taken; without `block`, or when `timeout` seconds have passed, False."""
-        if timeout is None or not block:
-            return take_recursive(self, block)
-        return take_recursive(self, True, _seconds(timeout))
-
-    def release(self) -> None:
-        """As often as it was acquired, by the same thread; else AssertionError."""
-        try:
-            give_recursive(self)
-        except errors.NotOwnerError as error:
-            raise NotHeldError(str(error)) from None
+    acquire = RMutex._acquire_block  # type: ignore[assignment]
 
     def _is_mine(self) -> bool:
         return self.depth > 0
@@ -143,10 +127,6 @@ class RLock(_SemLock, RMutex):
         return f"<{type(self).__name__}({_named(owner)}, {count})>"
 
 
-take_recursive = RMutex.acquire
-give_recursive = RMutex.release
-
-
 class Semaphore(_SemLock, pylocks.Semaphore):
     """multiprocessing.Semaphore: so many permits, which anybody may give."""
 
@@ -154,11 +134,7 @@ class Semaphore(_SemLock, pylocks.Semaphore):
         """As ctx.Semaphore(); ValueError; any pylocks.DomainError."""
         return super().__new__(cls, value)  # type: ignore[return-value]
 
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """True if taken; without `block`, or when `timeout` seconds have passed, False."""
-        if timeout is None or not block:
-            return take_permit(self, block)
-        return take_permit(self, True, _seconds(timeout))
+    acquire = pylocks.Semaphore._acquire_block  # type: ignore[assignment]
 
     def get_value(self) -> int:
         """How many permits there are now."""
@@ -171,9 +147,6 @@ class Semaphore(_SemLock, pylocks.Semaphore):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self.value})>"
-
-
-take_permit = pylocks.Semaphore.acquire
 
 
 class BoundedSemaphore(Semaphore):
