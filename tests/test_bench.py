@@ -80,6 +80,12 @@ def test_a_bar_is_about_what_is_measured(bar: bars.Bar) -> None:
     assert (bar.at_least is None) is not (bar.at_most is None)
 
 
+@pytest.mark.parametrize("one", [scenarios.scenario(name) for name in ("overcommit", "python")])
+def test_crowds_get_longer_slices(one: Scenario) -> None:
+    seconds = {cell.processes: cell.slice(WORK, 0.25, 0).seconds for cell in one.cells}
+    assert seconds == {n: 0.75 if n >= 64 else 0.25 for n in seconds} and {8, 64} <= {*seconds}
+
+
 def test_every_scenario_that_promises_something_has_a_bar() -> None:
     assert {bar.scenario for bar in bars.BARS} >= {"uncontended", "two", "overcommit", "python", "parked"}
     assert len(bars.BARS) == len(set(bars.BARS))

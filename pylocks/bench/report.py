@@ -115,7 +115,8 @@ def _describe(load: Load) -> str:
     if load["inside_ns"] or load["outside_ns"]:
         work = f"{units.duration(load['inside_ns'])} inside, {units.duration(load['outside_ns'])} between"
     busy = ", a busy thread beside each" * (game == "convoy")
-    return f"{who}{busy}{', pinned apart' * load['pin']}, {work}"
+    longer = f", slices of {load['stretch']} times the length" if load.get("stretch", 1) != 1 else ""
+    return f"{who}{busy}{', pinned apart' * load['pin']}, {work}{longer}"
 
 
 def _remark(subject: str, samples: Sequence[Mapping[str, Any]]) -> str:
