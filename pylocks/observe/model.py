@@ -88,6 +88,11 @@ class Lock:
     """Tickets served a second between two looks; None after one."""
 
     @property
+    def half_done(self) -> bool:
+        """A thread died inside, and nobody has been told or has put things in order since."""
+        return self.owner_died or (self.owner is not None and not self.owner.vcpu.alive)
+
+    @property
     def busy(self) -> bool:
         """Held, or about to be."""
         return self.head != self.tail
@@ -153,6 +158,12 @@ class SyncObject:
     """Its holder is dead, and its slot is another thread's by now."""
     changing: bool
     """It was used while it was looked at: its parts may be of different moments."""
+
+    @property
+    def half_done(self) -> bool:
+        """A thread died inside, and nobody has been told or has put things in order since."""
+        dead = any(not each.vcpu.alive and each.what in ("lock", "write") for each in self.holders)
+        return self.owner_died or self.lost or dead
 
     @property
     def queued(self) -> int:
@@ -228,6 +239,11 @@ class Snapshot:
         trust = f"preemption {self.service_preemption}" if self.service_preemption is not None else ""
         return ", ".join(filter(None, (spin, trust)))
 
+    @property
+    def everything(self) -> tuple[Lock | SyncObject, ...]:
+        """Locks, and semaphores and their like."""
+        return (*self.locks, *self.objects)
+
     def lock(self, which: str) -> Lock | None:
         """The lock of that name, or of that index if nothing has the name."""
         found = self.find(which)
@@ -235,17 +251,18 @@ class Snapshot:
 
     def find(self, which: str) -> Lock | SyncObject | None:
         """The lock, semaphore, event ... of that name, or of that index if none has the name."""
-        everything: tuple[Lock | SyncObject, ...] = (*self.locks, *self.objects)
-        by_name = next((each for each in everything if each.name == which), None)
+        by_name = next((each for each in self.everything if each.name == which), None)
         digits = which.removeprefix("#")
         if by_name is not None or not (digits.isascii() and digits.isdigit()):
             return by_name
-        return next((each for each in everything if each.index == int(digits)), None)
+        return next((each for each in self.everything if each.index == int(digits)), None)
 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:
     """As JSON has it: threads stand in "vcpus", owners and waiters name them by vCPU index, pid and tid."""
-    result = {name: value for name, value in vars(snapshot).items() if name not in ("locks", "objects", "vcpus")}
+    result = {
+        name: value for name, value in vars(snapshot).items() if name not in ("locks", "objects", "vcpus")
+    }
     result["mode"] = f"{snapshot.mode:#o}"
     result["locks"] = [plain_lock(lock) for lock in snapshot.locks]
     result["objects"] = [plain_object(each) for each in snapshot.objects]

@@ -16,7 +16,7 @@ _WANTS = {"Mutex": "lock", "RMutex": "lock", "Event": "set", "Condition": "notif
 
 
 class Objects:
-    """Those of a domain.  Their guards' cells are looked at between its vCPUs, as all cells are; so are they."""
+    """Those of a domain, looked at between its vCPUs, as its cells are."""
 
     def __init__(self, words: Words, guards: list[Cell]) -> None:
         """The first look; guards: cells in the order of their indices."""
@@ -58,7 +58,7 @@ class Objects:
         return sorted({n.number for n in self._by.get(vcpu, ()) if n.holds and n.generation == generation})
 
     def wanted(self, vcpu: int, generation: int) -> list[int]:
-        """Indices of those that the thread waits for; first those whose wait a signal handler has interrupted."""
+        """Indices of those that the thread waits for; those first whose wait a handler has interrupted."""
         waits = [n for n in self._by.get(vcpu, ()) if not n.holds and n.generation == generation]
         return [node.number for node in sorted(waits, key=lambda node: not node.aside)]
 
@@ -70,7 +70,7 @@ class Objects:
         who: Callable[[int, int], VCpu | None],
         waited: Mapping[tuple[int, int], int],
     ) -> SyncObject:
-        """One of them.  who: the thread that has this slot in this generation; waited: ns, by vCPU and object."""
+        """One of them.  who: which thread has a slot in that generation; waited: ns, by vCPU and object."""
         kind = KINDS[record.kind]
         known = [(node, who(node.vcpu, node.generation)) for node in self._of.get(record.number, ())]
         holders = tuple(

@@ -1,7 +1,8 @@
 """The words of a segment, read as a file: in blocks, twice, and only where it has been written.
 
 Nothing is mapped.  A read of a hole costs no memory, and one behind the end of a file that was cut
-is a short read, not a fault.  What the words mean is known to the C half alone (csrc/hv/copy.h, csrc/sync/copy.h).
+is a short read, not a fault.  What the words mean is known to the C half alone (csrc/hv/copy.h,
+csrc/sync/copy.h).
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class Words:
         ]
 
     def sync_blocks(self, indices: Sequence[int]) -> list[tuple[int, bytes]]:
-        """(index of the first record, their bytes) of stretches that hold those of these indices, which ascend."""
+        """(index of the first record, their bytes) of stretches with those of these indices, which ascend."""
         stretches: list[tuple[int, int]] = []
         for index in indices:
             if stretches and (index - stretches[-1][0]) * lib.PLK_SYNC_BYTES < _BLOCK:
@@ -165,9 +166,7 @@ class Words:
         """(number of the first node, their bytes) of each stretch of threads' nodes that is not a hole."""
         start, size = self.extent.off_nodes, lib.PLK_NODE_BYTES
         end = start + self.extent.noded * lib.PLK_NODES * size
-        return [
-            ((at - start) // size, self._bytes(at, length)) for at, length in self._written(start, end)
-        ]
+        return [((at - start) // size, self._bytes(at, length)) for at, length in self._written(start, end)]
 
     def syncs_again(self, blocks: list[tuple[int, bytes]]) -> list[bytes]:
         """The same records once more."""
@@ -190,7 +189,14 @@ class Words:
         for (first, before), now in records:
             count = len(now) // lib.PLK_SYNC_BYTES
             known += lib.plk_copied_syncs(
-                _whole(before), _whole(now), first, count, indices, flags, len(guards), ffi.addressof(rows, known)
+                _whole(before),
+                _whole(now),
+                first,
+                count,
+                indices,
+                flags,
+                len(guards),
+                ffi.addressof(rows, known),
             )
         found = []
         for (first, before), now in nodes:
