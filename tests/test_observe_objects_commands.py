@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager as Context
 from contextlib import contextmanager
@@ -82,3 +83,47 @@ def test_stacks_of_those_inside_and_those_who_wait(
     reader, writer = (child.pid for child in children[2:])
     assert f"thread {reader} of process {reader} holds:\n    f ({reader})" in text
     assert f"thread {writer} of process {writer} waits:\n    f ({writer})" in text
+
+
+def test_metrics_tell_of_those_with_a_name_or_in_use(name: str) -> None:
+    """How many wait, what is left; and never a guard's tickets as if they were somebody's acquisitions."""
+    client = pytest.importorskip("prometheus_client")
+    from pylocks import metrics
+
+    with pylocks.Domain(name) as domain, on_stage(domain):
+        unused = pylocks.Semaphore(1, domain=domain)
+        changed = pylocks.Condition(name="changed", domain=domain)
+        with domain.lock("plain"):
+            pass
+        registry = client.CollectorRegistry()
+        registry.register(metrics.Collector(domain))
+        samples = {
+            (
+                sample.name,
+                sample.labels.get("object", sample.labels.get("lock")),
+                sample.labels.get("kind"),
+            ): sample.value
+            for family in registry.collect()
+            for sample in family.samples
+        }
+        assert unused.value == 1 and changed.waiters == 0
+    objects = {key[1:]: value for key, value in samples.items() if key[0] == "pylocks_object_waiters"}
+    assert objects == {("slots", "Semaphore"): 2, ("prices", "RWLock"): 1, ("changed", "Condition"): 0}
+    values = {key[1]: value for key, value in samples.items() if key[0] == "pylocks_object_value"}
+    assert values == {"slots": 0, "prices": 1}
+    assert [key[1] for key in samples if key[0] == "pylocks_lock_acquisitions_total"] == ["plain"]
+    assert samples["pylocks_domain_acquisitions_total", None, None] == 1
+
+
+def test_the_service_of_a_domain_serves_them(name: str) -> None:
+    pytest.importorskip("prometheus_client")
+    from pylocks import metrics
+
+    with (
+        pylocks.Domain(name) as domain,
+        on_stage(domain),
+        metrics.start(domain, "127.0.0.1:0") as server,
+        urllib.request.urlopen(f"http://{server.address}/metrics") as answer,
+    ):
+        text = answer.read().decode()
+    assert f'pylocks_object_waiters{{domain="{name}",kind="Semaphore",object="slots"}} 2.0' in text
