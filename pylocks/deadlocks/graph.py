@@ -163,7 +163,9 @@ def _edges(domain: Domain, v: CData, interrupted: Sequence[CData]) -> Iterator[_
     waiter = _Waiter(v.index, v.generation, v.pid, v.tid, v.shifts, v.wait_since, v.wanted - 1)
     if cell.flags & lib.PLK_CELL_SYNC:
         if not v.pending:  # else it waits for the guard, which is nobody's for long
-            yield from (_Edge(waiter, holder, 0) for holder in _holders(domain, v.wanted - 1, cell))
+            # Who waits for a mutex that it took itself waits for another thread to release it.
+            holders = (holder for holder in _holders(domain, v.wanted - 1, cell) if holder != v.index)
+            yield from (_Edge(waiter, holder, 0) for holder in holders)
         return
     if cell.owned and cell.owner_vcpu != v.index:
         yield _Edge(waiter, cell.owner_vcpu, cell.owner_ticket)
