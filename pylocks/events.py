@@ -140,7 +140,10 @@ def lock_events(domain: Domain, indices: Iterable[int] | None = None) -> tuple[L
         names = names_of_locks(domain)
         if indices is not None:
             return tuple(_lock(domain, index, names.get(index)) for index in indices)
-        found = (_lock(domain, index, names.get(index)) for index in sorted({*names, *_tallied(domain)}))
+        indices = sorted({*names, *_tallied(domain)})
+        # Tickets of a guard are nothing that a user of its semaphore has taken.
+        locks = (index for index in indices if not domain.cell(index).flags & lib.PLK_CELL_SYNC)
+        found = (_lock(domain, index, names.get(index)) for index in locks)
         return tuple(one for one in found if one.counted or one.name is not None)
 
 

@@ -28,6 +28,9 @@ from pylocks import errors
 from pylocks._core import ffi, lib
 from pylocks.domain import Domain
 from pylocks.events import BOUNDS_NS, DomainEvents, Histogram, LockEvents, domain_events, lock_events
+from pylocks.observe.model import SyncObject
+from pylocks.observe.people import Strangers
+from pylocks.observe.snap import snapshot
 
 try:
     from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -54,6 +57,10 @@ LOCK_COUNTERS = {
     "abandons": "Tickets left in the queue",
     "owner_deaths": "Holders that died inside, after which the lock was recovered",
 }
+OBJECT_GAUGES = {
+    "waiters": "Threads that wait now",
+    "value": "Permits left; 1: event is set, mutex is held; parties there; readers inside",
+}
 HISTOGRAMS = {
     "wait": "From joining the queue to entering, of acquisitions that had to queue",
     "hold": "From entering to releasing, of contended acquisitions and a sample of the others",
@@ -68,6 +75,12 @@ def _lock_label(lock: LockEvents) -> str:
     return lock.name if lock.name is not None else f"#{lock.index}"
 
 
+def _objects(domain: Domain) -> list[SyncObject]:
+    """Those that have a name or are in use."""
+    found = snapshot(domain, Strangers()).objects
+    return [each for each in found if each.name is not None or each.busy or each.waiters]
+
+
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """(upper bound in seconds, how many are below it)."""
     found, below = [], 0
@@ -80,9 +93,10 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 class Collector:
     """Metrics of these domains, for a registry of prometheus_client.
 
-    A domain that has been closed meanwhile has none.  Names begin with pylocks_domain_ (label domain)
-    and pylocks_lock_ (labels domain, lock); a lock without a name is "#" and its index.  Of locks,
-    those that have a name or of which something was counted.
+    A domain that has been closed meanwhile has none.  Names begin with pylocks_domain_ (label domain),
+    pylocks_lock_ (labels domain, lock) and pylocks_object_ (labels domain, object, kind) for semaphores,
+    events and their like; what has no name is "#" and its index.  Of locks, those that have a name or of
+    which something was counted; of objects, those that have a name or are in use.
     """
 
     def __init__(self, *domains: Domain) -> None:
@@ -101,17 +115,20 @@ class Collector:
         """Read all of it now."""
         domains: list[tuple[str, DomainEvents, int]] = []
         locks: list[tuple[str, LockEvents]] = []
+        objects: list[tuple[str, SyncObject]] = []
         for domain in self._domains:
             try:
                 label = _label(domain)
                 read = domain_events(domain), sum(vcpu.alive for vcpu in domain.vcpus())
-                of_locks = lock_events(domain)
+                of_locks, of_objects = lock_events(domain), _objects(domain)
             except (errors.ClosedError, errors.DomainError):
                 continue  # closed, or written over: the others have metrics all the same
             domains.append((label, *read))
             locks += [(label, lock) for lock in of_locks]
+            objects += [(label, each) for each in of_objects]
         yield from _of_domains(domains)
         yield from _of_locks(locks)
+        yield from _of_objects(objects)
 
 
 def _of_domains(domains: list[tuple[str, DomainEvents, int]]) -> Iterator[Metric]:
@@ -153,6 +170,16 @@ def _of_locks(locks: list[tuple[str, LockEvents]]) -> Iterator[Metric]:
             if value.count:
                 histogram.add_metric([label, _lock_label(lock)], _buckets(value), value.sum_ns / 1e9)
         yield histogram
+
+
+def _of_objects(objects: list[tuple[str, SyncObject]]) -> Iterator[Metric]:
+    for name, meaning in OBJECT_GAUGES.items():
+        family = GaugeMetricFamily(f"pylocks_object_{name}", meaning, labels=["domain", "object", "kind"])
+        for label, each in objects:
+            value = each.queued if name == "waiters" else each.value
+            if name == "waiters" or each.kind != "Condition":  # which has none
+                family.add_metric([label, each.label, each.kind], value)
+        yield family
 
 
 # ------------------------------------------------------------------- server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,6 +18,7 @@ from support.segments import snapshot as content
 
 import pylocks
 from pylocks import cli, errors
+from pylocks.mutex import Mutex
 from pylocks.observe import Place, place_of, snapshot
 from pylocks.observe.reading import Words
 
@@ -154,6 +156,8 @@ def scribble(path: Path, random_: random.Random) -> None:
         (g.off_cells, found.cells_next * g.stride),
         (g.off_entries, found.entries_next * ctypes.sizeof(header.Entry)),
         (g.off_tombs, g.tombs * 8),
+        (g.off_syncs, found.cells_next * 128),
+        (g.off_nodes, 2 * 32 * 64),
     ]
     values = (0, 1, 2, 3, 0x40000000, 2**31, 2**32 - 1, 2**48, 2**63, 2**64 - 1)
     for _ in range(random_.randrange(1, 40)):
@@ -170,7 +174,18 @@ def test_noise_in_its_words(seed: int, name: str) -> None:
     random_ = random.Random(seed)
     with pylocks.Domain(name, vcpus=64, locks=64) as domain:
         pylocks.TicketLock("bounded", domain=domain, policy="bounded")
-        with domain.lock("orders"), domain.lock("stock"):
+        things = (
+            pylocks.Semaphore(2, domain=domain),
+            pylocks.Semaphore(3, domain=domain, owned=True),
+            pylocks.RWLock(domain=domain).read,
+            Mutex(domain=domain),
+            pylocks.Condition(domain=domain),
+        )
+        kept = [pylocks.Event(name="ready", domain=domain), pylocks.Barrier(3, domain=domain), *things]
+        assert not kept[0].wait(0.001)
+        with domain.lock("orders"), domain.lock("stock"), contextlib.ExitStack() as held:
+            for thing in things:
+                held.enter_context(thing)
             intact = segment_path(name).read_bytes()
     domain.unlink()
     path = segment_path(name)
@@ -178,7 +193,12 @@ def test_noise_in_its_words(seed: int, name: str) -> None:
         path.write_bytes(intact)
         scribble(path, random_)
         found = snapshot(name)
-        assert len(found.vcpus) <= 64 and len(found.locks) <= 64
+        assert len(found.vcpus) <= 64 and len(found.locks) + len(found.objects) <= 64
+        for each in found.objects:
+            assert (
+                each.label and each.kind and each.state and len(each.holders) + len(each.waiters) <= 64 * 32
+            )
+            assert cli.main(["inspect", f"#{each.index}", "--domain", name, "--once"]) == 0
         for lock in found.locks:
             assert lock.head <= lock.tail and lock.label and len(lock.waiters) <= 64 * 8
         assert cli.main(["top", name, "--once"]) == 0

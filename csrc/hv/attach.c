@@ -237,6 +237,9 @@ int plk_extent(int fd, struct plk_extent *extent, struct plk_found *found)
     *extent = (struct plk_extent){
         .off_tombs = h.geometry.off_tombs, .off_entries = h.geometry.off_entries,
         .off_vcpus = h.geometry.off_vcpus, .off_cells = h.geometry.off_cells,
+        .off_syncs = h.geometry.off_syncs, .off_nodes = h.geometry.off_nodes,
+        .syncs = h.geometry.syncs < h.cells_next ? h.geometry.syncs : h.cells_next,
+        .noded = h.geometry.noded < h.vcpus_next ? h.geometry.noded : h.vcpus_next,
         .tombs = h.geometry.tombs, .entries = h.entries_next, .vcpus = h.vcpus_next,
         .cells = h.cells_next, .stride = h.geometry.stride, .tombs_live = h.tombs_live,
         .service = (uint32_t)h.service_vcpu <= h.vcpus_next ? (uint32_t)h.service_vcpu : 0, /* PLK_SERVICE */

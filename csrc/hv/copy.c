@@ -19,6 +19,7 @@ uint32_t plk_copied_vcpus(const void *copy, const void *again, uint32_t count, s
             .index = i, .generation = v->generation, .alive = plk_life_of(v) == PLK_LIFE_ALIVE,
             .held = v->held, .parked = v->channel != 0, .pid = v->pid, .tid = v->tid,
             .start_time = v->start_time, .pid_ns = v->pid_ns, .wait_since = v->wait_since,
+            .wanted = v->wanted,
         };
         row->claims = plk_claims_of_dead(v, row->claim);
         for (k = 0; k < row->claims; k++)
@@ -33,8 +34,12 @@ uint32_t plk_copied_vcpus(const void *copy, const void *again, uint32_t count, s
 
 static int plk_picked(const struct plk_cell *cell, uint32_t pick)
 {
-    if ((cell->flags & PLK_CELL_QUEUE) != 0)
-        return 1; /* its waiters are the gate's */
+    uint32_t guard = PLK_CELL_SYNC | PLK_CELL_ALLOCATED;
+
+    if (pick == PLK_PICK_GUARDS)
+        return (cell->flags & guard) == guard;
+    if ((cell->flags & (PLK_CELL_QUEUE | PLK_CELL_SYNC)) != 0)
+        return 1; /* its waiters are the gate's; or whether it is busy stands elsewhere (sync/copy.h) */
     if (pick == PLK_PICK_BUSY)
         return cell->head != cell->tail || (cell->flags & PLK_CELL_OWNER_DIED) != 0;
     return (cell->flags & PLK_CELL_ALLOCATED) != 0 || cell->tail != 0;

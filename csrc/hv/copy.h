@@ -22,8 +22,9 @@
 
 /* Where the parts lie, and how much of each has been used; checked. */
 struct plk_extent {
-    uint64_t off_tombs, off_entries, off_vcpus, off_cells;
+    uint64_t off_tombs, off_entries, off_vcpus, off_cells, off_syncs, off_nodes;
     uint32_t tombs, entries, vcpus, cells, stride;
+    uint32_t syncs, noded; /* cells below it may be guards, vCPUs below it have nodes */
     uint32_t tombs_live, service; /* service: vCPU index + 1 of the hypervisor service; 0: none */
     uint64_t policy_until;        /* it has decided for all, until then: hv/policy.h */
     uint32_t policy_spin, policy_trust;
@@ -33,6 +34,7 @@ struct plk_vcpu_row {
     uint32_t index, generation, alive, held, parked, changing, claims;
     int32_t pid, tid;
     uint64_t start_time, pid_ns, wait_since; /* 0: none */
+    uint64_t wanted;                         /* since then, cell index + 1 */
     struct plk_pend claim[PLK_CLAIMS_MOST];  /* what it is acquiring, the innermost last */
 };
 
@@ -49,7 +51,8 @@ struct plk_name_row {
 
 enum plk_pick {
     PLK_PICK_USED, /* allocated, or in an array, used at some time */
-    PLK_PICK_BUSY, /* of those, held or waited for, or with a holder that died */
+    PLK_PICK_BUSY, /* of those, held or waited for, or with a holder that died; and all guards */
+    PLK_PICK_GUARDS, /* of semaphores and their like that are allocated */
 };
 
 /* Of the header behind fd.  0, or as plk_inspect. */

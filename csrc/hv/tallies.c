@@ -82,7 +82,7 @@ int64_t plk_tickets_served(struct plk_segment *s)
         for (; index < end; index++) {
             const struct plk_cell *cell = plk_cell_at(s, index);
 
-            if ((PLK_LOAD(&cell->flags) & PLK_CELL_QUEUE) == 0)
+            if ((PLK_LOAD(&cell->flags) & (PLK_CELL_QUEUE | PLK_CELL_SYNC)) == 0)
                 sum += PLK_LOAD(&cell->head);
         }
     }

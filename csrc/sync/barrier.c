@@ -232,9 +232,28 @@ static int plk_barrier_act(struct plk_at *at, uint32_t what, uint64_t value)
     }
 }
 
+static void plk_barrier_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    uint64_t word = copy->word & PLK_SYNC_STATE;
+
+    told->of = copy->limit;
+    if (word == PLK_BARRIER_BROKEN) {
+        told->mode = PLK_MODE_BROKEN;
+        return;
+    }
+    told->value = copy->arrivals - plk_barrier_base(copy);
+    if (word != PLK_BARRIER_ACTING)
+        return;
+    told->mode = PLK_MODE_ACTING;
+    told->value = copy->limit;
+    told->holder = PLK_MUTEX_VCPU(copy->PLK_ACTOR) + 1;
+    told->generation = PLK_MUTEX_GENERATION(copy->PLK_ACTOR);
+}
+
 const struct plk_kind_ops plk_kind_barrier = {.attempt = plk_barrier_attempt,
                                               .settle = plk_barrier_settle,
                                               .dead = plk_barrier_dead,
                                               .repair = plk_barrier_repair,
                                               .look = plk_barrier_look,
-                                              .act = plk_barrier_act};
+                                              .act = plk_barrier_act,
+                                              .tell = plk_barrier_tell};

@@ -75,7 +75,13 @@ static int plk_condition_act(struct plk_at *at, uint32_t what, uint64_t value)
     return 0;
 }
 
+static void plk_condition_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    told->lock = (uint32_t)copy->PLK_MUTEX;
+}
+
 const struct plk_kind_ops plk_kind_condition = {.attempt = plk_condition_attempt,
                                                 .settle = plk_condition_settle,
                                                 .dead = plk_condition_dead,
-                                                .act = plk_condition_act};
+                                                .act = plk_condition_act,
+                                                .tell = plk_condition_tell};

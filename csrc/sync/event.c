@@ -41,5 +41,12 @@ static int plk_event_act(struct plk_at *at, uint32_t what, uint64_t value)
     return 0;
 }
 
-const struct plk_kind_ops plk_kind_event = {
-    .attempt = plk_event_attempt, .settle = plk_event_settle, .act = plk_event_act};
+static void plk_event_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    told->mode = (copy->word & PLK_EVENT_SET) != 0 ? PLK_MODE_SET : PLK_MODE_USUAL;
+}
+
+const struct plk_kind_ops plk_kind_event = {.attempt = plk_event_attempt,
+                                            .settle = plk_event_settle,
+                                            .act = plk_event_act,
+                                            .tell = plk_event_tell};

@@ -59,9 +59,25 @@ static int plk_mutex_quick(struct plk_sync_wait *w)
 
 static void plk_mutex_settle(struct plk_at *at) { plk_settle_calling(at, plk_mutex_can); }
 
+static void plk_mutex_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    uint64_t holder = copy->word & PLK_SYNC_STATE;
+
+    told->value = holder != 0;
+    told->holder = PLK_MUTEX_VCPU(holder) + 1;
+    told->generation = PLK_MUTEX_GENERATION(holder);
+}
+
+static void plk_rmutex_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    plk_mutex_tell(copy, told);
+    if (told->value != 0)
+        told->value += (uint32_t)copy->data[0];
+}
+
 /* rmutex: how often its holder has taken it is for fast/rmutex.c. */
 #define PLK_MUTEX                                                                                \
     .attempt = plk_mutex_attempt, .quick = plk_mutex_quick, .settle = plk_mutex_settle, .look = plk_mutex_look
 
-const struct plk_kind_ops plk_kind_mutex = {PLK_MUTEX};
-const struct plk_kind_ops plk_kind_rmutex = {PLK_MUTEX};
+const struct plk_kind_ops plk_kind_mutex = {PLK_MUTEX, .tell = plk_mutex_tell};
+const struct plk_kind_ops plk_kind_rmutex = {PLK_MUTEX, .tell = plk_rmutex_tell};

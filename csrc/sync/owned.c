@@ -62,8 +62,15 @@ static int plk_owned_act(struct plk_at *at, uint32_t what, uint64_t value)
     return 0;
 }
 
+static void plk_owned_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    told->value = copy->word & PLK_SYNC_STATE;
+    told->of = copy->limit;
+}
+
 const struct plk_kind_ops plk_kind_owned = {.attempt = plk_owned_attempt,
-                                        .settle = plk_owned_settle,
-                                        .dead = plk_owned_dead,
-                                        .repair = plk_owned_repair,
-                                        .act = plk_owned_act};
+                                            .settle = plk_owned_settle,
+                                            .dead = plk_owned_dead,
+                                            .repair = plk_owned_repair,
+                                            .act = plk_owned_act,
+                                            .tell = plk_owned_tell};

@@ -134,9 +134,16 @@ static int plk_rw_act(struct plk_at *at, uint32_t what, uint64_t value)
     return 0;
 }
 
+static void plk_rw_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    told->mode = (copy->word & PLK_SYNC_STATE) >= PLK_RW_WRITER ? PLK_MODE_WRITTEN : PLK_MODE_USUAL;
+    told->value = copy->word & PLK_RW_READERS;
+}
+
 const struct plk_kind_ops plk_kind_rwlock = {.holds = 1,
                                              .attempt = plk_rw_attempt,
                                              .settle = plk_rw_settle,
                                              .dead = plk_rw_dead,
                                              .repair = plk_rw_repair,
-                                             .act = plk_rw_act};
+                                             .act = plk_rw_act,
+                                             .tell = plk_rw_tell};

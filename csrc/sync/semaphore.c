@@ -28,9 +28,16 @@ static int plk_semaphore_quick(struct plk_sync_wait *w)
 
 static void plk_semaphore_settle(struct plk_at *at) { plk_settle_calling(at, plk_semaphore_can); }
 
+static void plk_semaphore_tell(const struct plk_sync *copy, struct plk_told *told)
+{
+    told->value = copy->word & PLK_SYNC_STATE;
+    told->of = copy->initial & PLK_SYNC_STATE;
+}
+
 /* bounded: `limit` of its record says how many there can be (plk_permit_give). */
-#define PLK_SEMAPHORE \
-    .attempt = plk_semaphore_attempt, .quick = plk_semaphore_quick, .settle = plk_semaphore_settle
+#define PLK_SEMAPHORE                                                                            \
+    .attempt = plk_semaphore_attempt, .quick = plk_semaphore_quick, .settle = plk_semaphore_settle, \
+    .tell = plk_semaphore_tell
 
 const struct plk_kind_ops plk_kind_semaphore = {PLK_SEMAPHORE};
 const struct plk_kind_ops plk_kind_bounded = {PLK_SEMAPHORE};

@@ -26,6 +26,7 @@
 #define PLK_SYNC_SYNC_H
 
 #include "recover/segment.h"
+#include "sync/copy.h"
 
 #define PLK_WAKES 32u
 
@@ -64,6 +65,9 @@ struct plk_kind_ops {
     int (*look)(struct plk_at *at);
     /* plk_act but for PLK_ACT_SETTLE; settle follows.  -EINVAL: knows no such thing. */
     int (*act)(struct plk_at *at, uint32_t what, uint64_t value);
+    /* What a copy of its record says, for observers; `told` is 0, but for owner_died.  Not with the guard, and
+     * whatever may lie in it. */
+    void (*tell)(const struct plk_sync *copy, struct plk_told *told);
 };
 
 /* Row `kind` of the table, and what people call it; NULL: there is none. */

@@ -52,6 +52,7 @@ int plk_sync_begin(struct plk_sync_wait *w)
     w->forks = plk_forks();
     w->watch = 0;
     w->looks = 0;
+    w->since = 0;
     rc = plk_segment_shut(s) ? -ESHUTDOWN : plk_at_enter(&at, w->ref, w->seat);
     if (rc == 0) {
         rc = at.kind->attempt(&at, w->node, 0);
@@ -160,8 +161,10 @@ static int plk_sync_sleep(struct plk_sync_wait *w)
         plk_nap(until); /* it has been written over */
         return 0;
     }
+    if (w->since == 0)
+        w->since = now;
     PLK_STORE(&me->wanted, w->ref->guard.id);
-    PLK_STORE_RELEASE(&me->wait_since, now);
+    PLK_STORE_RELEASE(&me->wait_since, w->since);
     how = plk_futex_wait(&w->node->state, PLK_NODE_QUEUED, PLK_ANY_BIT, until < w->watch ? until : w->watch);
     PLK_STORE_RELEASE(&me->wait_since, 0); /* not while it has the guard: nobody waits for itself */
     if (how == PLK_SLEEP_UNSUPPORTED)
@@ -242,5 +245,7 @@ int plk_sync_back(struct plk_sync_wait *w)
     if (PLK_LOAD(&w->node->state) == PLK_NODE_ASIDE)
         PLK_STORE(&w->node->state, PLK_NODE_QUEUED);
     plk_at_leave(&at, 1);
+    /* It has run other code meanwhile, which the same wait_since would hide (hv/deadlock.c). */
+    PLK_STORE_RELEASE(&w->seat->vcpu->shifts, PLK_LOAD(&w->seat->vcpu->shifts) + 1);
     return 0;
 }

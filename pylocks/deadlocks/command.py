@@ -102,7 +102,7 @@ def _look(name: str | None) -> Iterator[tuple[str, Cycle]]:
 def _find(domain: Domain) -> list[Cycle]:
     for _ in range(LOOKS - 1):
         found = find(domain)
-        if found or not any(vcpu.held for vcpu in domain.vcpus()):
+        if found or not any(vcpu.held or vcpu.waiting_since for vcpu in domain.vcpus()):
             return found
         pause(BETWEEN_S)
     return find(domain)

@@ -4,6 +4,11 @@ A thread waits for the one that holds the lock; and for those ahead of it in the
 signal handler has interrupted, since nobody is served before them.  Any other in the queue waits
 for the same holder.
 
+A Mutex, an RMutex and an RWLock have holders, too, each of whom has to let go: who wants to read while
+others do waits for a writer ahead of it, and that for all who read.  These holders have no tickets.  But
+each member of a cycle has slept all the while between the two looks, and whoever sleeps takes nothing: what
+it held at both, it held in between.
+
 What is read may have passed by the time the rest is.  So each edge has an identity of numbers that
 do not come again (csrc/hv/deadlock.c says which and why that is enough), and a cycle counts if a
 second look, begun when the first had ended, finds each of its edges again.
@@ -20,6 +25,7 @@ import psutil
 
 from pylocks import errors
 from pylocks._core import ffi, lib
+from pylocks.sync import KINDS
 
 if TYPE_CHECKING:
     from pylocks._core import CData
@@ -86,10 +92,12 @@ class _Edge:
     waiter: _Waiter
     blocker: int
     ticket: int
-    """Under which the lock is held; or of the interrupted wait."""
+    """Under which the lock is held; or of the interrupted wait; 0 where there are none."""
     position: tuple[int, int] | None = None
     """(cell + 1, ticket) of the waiter, if the blocker is ahead of it in a queue; None: it holds the lock."""
 
+
+_HELD = tuple(KINDS[name] for name in ("Mutex", "RMutex", "RWLock"))
 
 _Graph = Mapping[int, Sequence[_Edge]]
 """Edges from each waiter, by its vCPU."""
@@ -153,6 +161,12 @@ def _edges(domain: Domain, v: CData, interrupted: Sequence[CData]) -> Iterator[_
     except errors.UnknownLockError:
         return  # overwritten, or just changing
     waiter = _Waiter(v.index, v.generation, v.pid, v.tid, v.shifts, v.wait_since, v.wanted - 1)
+    if cell.flags & lib.PLK_CELL_SYNC:
+        if not v.pending:  # else it waits for the guard, which is nobody's for long
+            # Who waits for a mutex that it took itself waits for another thread to release it.
+            holders = (holder for holder in _holders(domain, v.wanted - 1, cell) if holder != v.index)
+            yield from (_Edge(waiter, holder, 0) for holder in holders)
+        return
     if cell.owned and cell.owner_vcpu != v.index:
         yield _Edge(waiter, cell.owner_vcpu, cell.owner_ticket)
     gate = v.wanted if cell.flags & lib.PLK_CELL_BOUNDED else 0
@@ -163,6 +177,19 @@ def _edges(domain: Domain, v: CData, interrupted: Sequence[CData]) -> Iterator[_
             # Who waits in the queue of a bounded lock comes after all who are at its gate.
             if other.index != v.index and (ahead or (claim.cell == gate != v.pending)):
                 yield _Edge(waiter, other.index, claim.ticket, (v.pending, v.ticket))
+
+
+def _holders(domain: Domain, index: int, cell: CData) -> Iterator[int]:
+    """vCPUs that must all let go before anybody who waits for the object gets it."""
+    kind = cell.flags >> 8 & 0xFF
+    if kind not in _HELD:
+        return
+    rows = ffi.new("struct plk_holder[]", domain.vcpu_limit)
+    with domain._guard:
+        count = lib.plk_sync_holders(domain._live(), index, kind, rows, len(rows))
+    for at in range(count):  # negative: overwritten, or just freed
+        if rows[at].alive:
+            yield rows[at].vcpu
 
 
 # ------------------------------------------------------------------- cycles

@@ -8,16 +8,29 @@ whom it looks at, except by the processor time that it takes.
 from __future__ import annotations
 
 from pylocks.observe.looks import Looks
-from pylocks.observe.model import Holder, Lock, Snapshot, VCpu, Waiter, plain
+from pylocks.observe.model import (
+    Holder,
+    Insider,
+    Lock,
+    Outsider,
+    Snapshot,
+    SyncObject,
+    VCpu,
+    Waiter,
+    plain,
+)
 from pylocks.observe.places import Place, anonymous_places, named_places, place_of
 from pylocks.observe.snap import snapshot
 
 __all__ = [
     "Holder",
+    "Insider",
     "Lock",
     "Looks",
+    "Outsider",
     "Place",
     "Snapshot",
+    "SyncObject",
     "VCpu",
     "Waiter",
     "anonymous_places",

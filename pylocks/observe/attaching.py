@@ -48,6 +48,7 @@ def attached(place: Place) -> Iterator[Domain]:
         return
     found = snapshot(place)
     died = [lock.label for lock in found.locks if lock.busy or lock.owner_died]
+    died += [each.label for each in found.objects if each.half_done]
     if found.abandoned and died:
         raise errors.DomainError(
             f"domain {found.label!r}: its last users died holding {', '.join(died[:3])}"

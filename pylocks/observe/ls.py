@@ -97,9 +97,9 @@ def _row(row: Seen) -> Row:
         [
             found.label,
             _state(found),
-            str(len(found.locks) + found.omitted),
-            str(sum(lock.busy for lock in found.locks)),
-            str(sum(len(lock.waiters) for lock in found.locks)),
+            str(len(found.everything) + found.omitted),
+            str(sum(each.busy for each in found.everything)),
+            str(sum(len(each.waiters) for each in found.everything)),
             str(sum(vcpu.alive for vcpu in found.vcpus)),
             _creator(found),
             tables.age(found.age_s),
@@ -121,7 +121,7 @@ def _kind(error: Exception | None) -> str:
 
 
 def _state(found: Snapshot) -> str:
-    if any(lock.owner_died for lock in found.locks):
+    if any(each.owner_died for each in found.everything):
         return "holder died"
     if any(not vcpu.alive for vcpu in found.vcpus) and not found.abandoned:
         return "in use, some dead"

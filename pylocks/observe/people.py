@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import PurePath
 
-__all__ = ["People", "Person", "short_command"]
+__all__ = ["People", "Person", "Strangers", "short_command"]
 
 _STATES = {
     "R": "running",
@@ -73,6 +73,14 @@ class People:
         if thread is None:
             return Person(name, command)
         return Person(name, command, _STATES.get(thread[_STATE], thread[_STATE]), int(thread[_CPU]))
+
+
+class Strangers(People):
+    """Asks for nobody: for those who want to know what is there, and not who it is."""
+
+    def find(self, pid: int, tid: int, start_time: int) -> Person:
+        """Nothing is known."""
+        return Person()
 
 
 def _name(pid: int) -> tuple[str, str] | None:

@@ -1,14 +1,15 @@
 """The words of a segment, read as a file: in blocks, twice, and only where it has been written.
 
 Nothing is mapped.  A read of a hole costs no memory, and one behind the end of a file that was cut
-is a short read, not a fault.  What the words mean is known to the C half alone (csrc/hv/copy.h).
+is a short read, not a fault.  What the words mean is known to the C half alone (csrc/hv/copy.h,
+csrc/sync/copy.h).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pylocks import errors, segment
@@ -17,7 +18,7 @@ from pylocks._core import ffi, lib
 if TYPE_CHECKING:
     from pylocks._core import CData
 
-__all__ = ["Cell", "Words"]
+__all__ = ["Cell", "Node", "Record", "Words"]
 
 _BLOCK = 1 << 20
 """Bytes of cells looked at together; a multiple of any stride."""
@@ -33,6 +34,34 @@ class Cell(NamedTuple):
     owned: int
     owner_vcpu: int
     changing: int
+
+
+class Record(NamedTuple):
+    """struct plk_sync_row, and its struct plk_told"""
+
+    number: int
+    kind: int
+    changing: int
+    mode: int
+    holder: int
+    generation: int
+    owner_died: int
+    lock: int
+    value: int
+    of: int
+
+
+class Node(NamedTuple):
+    """struct plk_node_row; its object's number"""
+
+    number: int
+    vcpu: int
+    generation: int
+    holds: int
+    want: int
+    aside: int
+    changing: int
+    arrival: int
 
 
 class Words:
@@ -76,8 +105,10 @@ class Words:
 
     def again(self, blocks: list[tuple[int, bytes]]) -> list[bytes]:
         """The same cells once more."""
-        stride, start = self.extent.stride, self.extent.off_cells
-        return [self._bytes(start + first * stride, len(data)) for first, data in blocks]
+        return self._reread(self.extent.off_cells, self.extent.stride, blocks)
+
+    def _reread(self, start: int, each: int, blocks: list[tuple[int, bytes]]) -> list[bytes]:
+        return [self._bytes(start + first * each, len(data)) for first, data in blocks]
 
     def _written(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """(offset, size) of stretches of whole pages that may hold something."""
@@ -95,11 +126,15 @@ class Words:
                 yield at, size
                 at += size
 
-    def cell_rows(self, first: int, before: bytes, now: bytes, busy: bool) -> list[Cell]:
-        """The cells that were used at some time, or the busy ones alone."""
+    def guards(self, blocks: list[tuple[int, bytes]]) -> list[Cell]:
+        """The cells that guard semaphores and their like, after one look."""
+        found = (self.cell_rows(first, data, data, lib.PLK_PICK_GUARDS) for first, data in blocks)
+        return [cell for some in found for cell in some]
+
+    def cell_rows(self, first: int, before: bytes, now: bytes, pick: int) -> list[Cell]:
+        """The cells of enum plk_pick."""
         count = len(now) // self.extent.stride
         rows = ffi.new("struct plk_cell_row[]", count)
-        pick = lib.PLK_PICK_BUSY if busy else lib.PLK_PICK_USED
         found = lib.plk_copied_cells(
             _whole(before), _whole(now), first, count, self.extent.stride, pick, rows
         )
@@ -107,6 +142,73 @@ class Words:
             Cell(r.index, r.flags, r.head, r.tail, r.owned, r.owner_vcpu, r.changing)
             for r in (rows[i] for i in range(found))
         ]
+
+    def sync_blocks(self, indices: Sequence[int]) -> list[tuple[int, bytes]]:
+        """(index of the first record, their bytes) of stretches with those of these indices, which ascend."""
+        stretches: list[tuple[int, int]] = []
+        for index in indices:
+            if stretches and (index - stretches[-1][0]) * lib.PLK_SYNC_BYTES < _BLOCK:
+                stretches[-1] = stretches[-1][0], index
+            else:
+                stretches.append((index, index))
+        return [
+            (
+                first,
+                self._bytes(
+                    self.extent.off_syncs + first * lib.PLK_SYNC_BYTES,
+                    (last + 1 - first) * lib.PLK_SYNC_BYTES,
+                ),
+            )
+            for first, last in stretches
+        ]
+
+    def node_blocks(self) -> list[tuple[int, bytes]]:
+        """(number of the first node, their bytes) of each stretch of threads' nodes that is not a hole."""
+        start, size = self.extent.off_nodes, lib.PLK_NODE_BYTES
+        end = start + self.extent.noded * lib.PLK_NODES * size
+        return [((at - start) // size, self._bytes(at, length)) for at, length in self._written(start, end)]
+
+    def syncs_again(self, blocks: list[tuple[int, bytes]]) -> list[bytes]:
+        """The same records once more."""
+        return self._reread(self.extent.off_syncs, lib.PLK_SYNC_BYTES, blocks)
+
+    def nodes_again(self, blocks: list[tuple[int, bytes]]) -> list[bytes]:
+        """The same nodes once more."""
+        return self._reread(self.extent.off_nodes, lib.PLK_NODE_BYTES, blocks)
+
+    def objects(
+        self,
+        guards: Sequence[Cell],
+        records: Sequence[tuple[tuple[int, bytes], bytes]],
+        nodes: Sequence[tuple[tuple[int, bytes], bytes]],
+    ) -> tuple[list[Record], list[Node]]:
+        """What the records of these guards and the nodes say, each read twice."""
+        indices = ffi.new("uint32_t[]", [guard.number for guard in guards])
+        flags = ffi.new("uint32_t[]", [guard.flags for guard in guards])
+        rows, known = ffi.new("struct plk_sync_row[]", len(guards)), 0
+        for (first, before), now in records:
+            count = len(now) // lib.PLK_SYNC_BYTES
+            known += lib.plk_copied_syncs(
+                _whole(before),
+                _whole(now),
+                first,
+                count,
+                indices,
+                flags,
+                len(guards),
+                ffi.addressof(rows, known),
+            )
+        found = []
+        for (first, before), now in nodes:
+            count = len(now) // lib.PLK_NODE_BYTES
+            some = ffi.new("struct plk_node_row[]", count)
+            number = lib.plk_copied_nodes(_whole(before), _whole(now), first, count, rows, known, some)
+            for n in (some[i] for i in range(number)):
+                index = rows[n.object].index
+                found.append(
+                    Node(index, n.vcpu, n.generation, n.holds, n.want, n.aside, n.changing, n.arrival)
+                )
+        return [_record(rows[i]) for i in range(known)], found
 
     def names(self) -> dict[int, str]:
         """Cell index -> name."""
@@ -131,6 +233,22 @@ class Words:
             cell = cells[i]
             result[cell] = result.get(cell, 0) + 1
         return result
+
+
+def _record(row: CData) -> Record:
+    told = row.told
+    return Record(
+        row.index,
+        row.kind,
+        row.changing,
+        told.mode,
+        told.holder,
+        told.generation,
+        told.owner_died,
+        told.lock,
+        told.value,
+        told.of,
+    )
 
 
 def _whole(data: bytes) -> CData:

@@ -131,8 +131,4 @@ def _unlink(fd: int, place: Place) -> None:
 def _half_done(found: Snapshot | None) -> tuple[str, ...]:
     if found is None:
         return ()
-    return tuple(
-        lock.label
-        for lock in found.locks
-        if lock.owner_died or (lock.owner is not None and not lock.owner.vcpu.alive)
-    )
+    return tuple(each.label for each in found.everything if each.half_done)

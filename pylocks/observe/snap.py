@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylocks import policy
 from pylocks._core import ffi, lib
-from pylocks.observe.model import Holder, Lock, Snapshot, VCpu, Waiter
+from pylocks.observe.model import Holder, Lock, Snapshot, SyncObject, VCpu, Waiter
+from pylocks.observe.objects import Objects
 from pylocks.observe.people import People, Person
 from pylocks.observe.places import Place, flocked, place_of
-from pylocks.observe.reading import Cell, Words
+from pylocks.observe.reading import Cell, Record, Words
 from pylocks.ops import BARRIER_NAMES, PROTOCOL_NAMES
 
 if TYPE_CHECKING:
@@ -59,15 +60,19 @@ class _Look:
     def __init__(self, words: Words, status: os.stat_result, people: People) -> None:
         self.words, self.status, self.people = words, status, people
         vcpus, blocks = words.vcpus(), words.cell_blocks()
+        self.objects = Objects(words, words.guards(blocks) if words.extent.syncs else [])
         self.taken_ns = int(lib.plk_now())
         vcpus_now, cells_now = words.vcpus(), words.again(blocks)
+        self.objects.again()
         self.cells, self.omitted = self._cells(blocks, cells_now)
         self.tombs = words.tombstones()
         held: dict[int, list[int]] = {}
         for index, cell in self.cells.items():
-            if cell.owned and not cell.flags & lib.PLK_CELL_QUEUE:
+            if cell.owned and not cell.flags & (lib.PLK_CELL_QUEUE | lib.PLK_CELL_SYNC):
                 held.setdefault(cell.owner_vcpu, []).append(index)
         self.vcpus: dict[int, VCpu] = {}
+        self.generations: dict[int, int] = {}
+        self.waited: dict[tuple[int, int], int] = {}  # (vCPU, object) -> ns
         self.claims: dict[int, list[_Claim]] = {}
         for row in words.vcpu_rows(vcpus, vcpus_now):
             self._add(row, held.get(row.index, ()))
@@ -79,15 +84,32 @@ class _Look:
         rows: dict[int, Cell] = {}
         omitted = 0
         for (first, before), after in zip(blocks, now, strict=True):
-            used = self.words.cell_rows(first, before, after, busy=False)
+            used = self.words.cell_rows(first, before, after, lib.PLK_PICK_USED)
             unnamed = len(used) if array else sum(row.number not in self.names for row in used)
             if unnamed > MOST_UNNAMED or len(rows) > MOST_UNNAMED + len(self.names):
-                busy = {row.number for row in self.words.cell_rows(first, before, after, busy=True)}
+                busy = {row.number for row in self.words.cell_rows(first, before, after, lib.PLK_PICK_BUSY)}
                 kept = [row for row in used if row.number in busy or row.number in self.names]
                 omitted += len(used) - len(kept)
                 used = kept
             rows.update((row.number, row) for row in used)
         return rows, omitted
+
+    def _told_objects(self) -> tuple[SyncObject, ...]:
+        """Of many unnamed ones those in use, as of locks."""
+        records: Collection[Record] = self.objects.records.values()
+        if sum(record.number not in self.names for record in records) > MOST_UNNAMED:
+            records = [r for r in records if r.number in self.names or self.objects.in_use(r.number)]
+            self.omitted += len(self.objects.records) - len(records)
+        return tuple(
+            self.objects.told(
+                record, self.cells.get(record.number), self.names.get(record.number), self._who, self.waited
+            )
+            for record in records
+        )
+
+    def _who(self, index: int, generation: int) -> VCpu | None:
+        """The thread that has that slot, if it is still the one that had it then."""
+        return self.vcpus.get(index) if self.generations.get(index) == generation else None
 
     def _wanted(self, index: int, ticket: int) -> tuple[int, int | None]:
         """(lock, its ticket) of a claim on a cell: a bounded lock has two, of which one is its queue."""
@@ -104,6 +126,12 @@ class _Look:
         waited = self.taken_ns - since if 0 < since <= self.taken_ns else None
         claims = [(row.claim[i].cell, row.claim[i].ticket) for i in range(row.claims)]
         claims = [(cell, ticket) for cell, ticket in claims if cell < self.words.extent.cells]
+        guarded = any(self._is_guard(cell) for cell, _ in claims)
+        claims = [(cell, ticket) for cell, ticket in claims if not self._is_guard(cell)]
+        queued = self.objects.wanted(row.index, row.generation)
+        innermost = row.wanted - 1 if row.wanted - 1 in queued and not guarded else None
+        if waited is not None and innermost is not None:
+            self.waited[row.index, innermost] = waited
         vcpu = VCpu(
             index=row.index,
             pid=row.pid,
@@ -113,19 +141,31 @@ class _Look:
             command=person.command,
             state=person.state,
             cpu=person.cpu,
-            holds=tuple(holds),
-            waits_for=tuple(self._wanted(cell, ticket) for cell, ticket in claims),
-            waited_ns=waited,
+            holds=(*holds, *self.objects.held(row.index, row.generation)),
+            waits_for=self._waits_for(claims, queued, innermost),
+            waited_ns=waited if not guarded else None,
             parked=bool(row.parked),
             changing=bool(row.changing),
             foreign=foreign,
         )
         self.vcpus[vcpu.index] = vcpu
+        self.generations[vcpu.index] = row.generation
         for number, (cell, ticket) in enumerate(claims):
-            innermost = number == len(claims) - 1
-            self.claims.setdefault(cell, []).append(
-                _Claim(vcpu, _ticket(ticket), waited if innermost else None)
-            )
+            last = number == len(claims) - 1 and innermost is None and not guarded
+            self.claims.setdefault(cell, []).append(_Claim(vcpu, _ticket(ticket), waited if last else None))
+
+    def _is_guard(self, index: int) -> bool:
+        """Whoever waits for one does so for its object, or for nothing that takes long."""
+        cell = self.cells.get(index)
+        return cell is not None and bool(cell.flags & lib.PLK_CELL_SYNC)
+
+    def _waits_for(
+        self, claims: list[tuple[int, int]], queued: list[int], innermost: int | None
+    ) -> tuple[tuple[int, int | None], ...]:
+        """As VCpu has it."""
+        locks = [self._wanted(cell, ticket) for cell, ticket in claims]
+        objects: list[tuple[int, int | None]] = [(index, None) for index in queued]
+        return (*locks, *objects) if innermost is not None else (*objects, *locks)
 
     def _queue(self, index: int) -> list[Waiter]:
         """Who has a ticket of the cell that is not yet used, in order, then who is just taking one."""
@@ -141,8 +181,6 @@ class _Look:
 
     def _lock(self, index: int) -> Lock:
         cell = self.cells[index]
-        if cell.flags & lib.PLK_CELL_SYNC:
-            return self._guard(index)
         bounded = bool(cell.flags & lib.PLK_CELL_BOUNDED)
         owner = self.vcpus.get(cell.owner_vcpu) if cell.owned else None
         waiters = self._queue(index)
@@ -168,24 +206,6 @@ class _Look:
             changing=changing,
         )
 
-    def _guard(self, index: int) -> Lock:
-        """Of a semaphore or its like: that it is there.  Who has the guard, for some ns, concerns nobody."""
-        cell = self.cells[index]
-        kind = lib.plk_kind_name(cell.flags >> 8 & 0xFF)
-        return Lock(
-            index=index,
-            name=self.names.get(index),
-            policy=ffi.string(kind).decode() if kind != ffi.NULL else "unknown",
-            head=cell.head,
-            tail=cell.tail,
-            owner=None,
-            waiters=(),
-            queued=0,
-            owner_died=False,
-            tombstones=0,
-            changing=bool(cell.changing),
-        )
-
     def _behind(self, index: int, owner: VCpu | None, ahead: list[Waiter]) -> tuple[list[Waiter], bool]:
         """Those in the queue of a bounded lock, and whether its holder, who comes next, is among them.
 
@@ -209,6 +229,7 @@ class _Look:
         attached = alive or bool(place.pids) or flocked(status.st_dev, status.st_ino)
         created = found.created_ns / 1e9
         service = self.vcpus.get(extent.service - 1) if extent.service else None
+        objects = self._told_objects()
         decides = service is not None and service.alive and self.taken_ns < extent.policy_until
         return Snapshot(
             label=place.name if place.name is not None else f"@{uid[:8]}",
@@ -238,8 +259,9 @@ class _Look:
             locks=tuple(
                 self._lock(index)
                 for index in sorted(self.cells)
-                if not self.cells[index].flags & lib.PLK_CELL_QUEUE
+                if not self.cells[index].flags & (lib.PLK_CELL_QUEUE | lib.PLK_CELL_SYNC)
             ),
+            objects=objects,
             omitted=self.omitted,
             vcpus=tuple(self.vcpus.values()),
         )

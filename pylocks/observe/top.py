@@ -10,7 +10,7 @@ from typing import Any
 
 from pylocks import errors
 from pylocks.observe import live, tables
-from pylocks.observe.model import Holder, Lock, Snapshot
+from pylocks.observe.model import Holder, Insider, Lock, Snapshot, SyncObject
 from pylocks.observe.people import short_command
 from pylocks.observe.survey import Seen, Survey, plain_survey
 from pylocks.observe.tables import Column, Line, Row
@@ -18,17 +18,28 @@ from pylocks.stress.units import count, duration
 
 __all__ = ["ORDERS", "Top", "add_parser"]
 
-Entry = tuple[Snapshot, Lock]
+Entry = tuple[Snapshot, Lock | SyncObject]
 
 ORDERS: dict[str, Callable[[Entry], Any]] = {
-    "waiting": lambda e: (e[1].queued, e[1].longest_wait_ns or 0, e[1].rate or 0.0, e[1].busy),
+    "waiting": lambda e: (e[1].queued, e[1].longest_wait_ns or 0, _rate(e[1]), e[1].busy),
     "waited": lambda e: e[1].longest_wait_ns or -1,
-    "held": lambda e: (e[1].owner.held_at_least_ns or 0) if e[1].owner is not None else -1,
-    "rate": lambda e: e[1].rate or 0.0,
-    "served": lambda e: e[1].head,
+    "held": lambda e: _held_ns(e[1]),
+    "rate": lambda e: _rate(e[1]),
+    "served": lambda e: e[1].head if isinstance(e[1], Lock) else -1,
     "name": lambda e: (e[0].label, e[1].label),
 }
 """What the table can be sorted by; the largest first, names from A."""
+
+
+def _rate(each: Lock | SyncObject) -> float:
+    return each.rate or 0.0 if isinstance(each, Lock) else 0.0
+
+
+def _held_ns(each: Lock | SyncObject) -> int:
+    if not isinstance(each, Lock):
+        return 0 if each.busy else -1
+    return (each.owner.held_at_least_ns or 0) if each.owner is not None else -1
+
 
 _COLUMNS = (
     Column("domain", wide=100, cut=True),
@@ -163,10 +174,13 @@ class Top:
     def _entries(self) -> list[Entry]:
         choice = self.choice
         entries = [
-            (row.domain, lock) for row in self.seen if row.domain is not None for lock in row.domain.locks
+            (row.domain, each)
+            for row in self.seen
+            if row.domain is not None
+            for each in row.domain.everything
         ]
         if choice.busy_only:
-            entries = [(domain, lock) for domain, lock in entries if lock.busy]
+            entries = [(domain, each) for domain, each in entries if each.busy or each.queued]
         # Equals stay in the order of their names.
         entries.sort(key=ORDERS["name"])
         entries.sort(key=ORDERS[choice.order], reverse=(choice.order != "name") != choice.reverse)
@@ -174,14 +188,17 @@ class Top:
 
     def _summary(self) -> str:
         domains = [row.domain for row in self.seen if row.domain is not None]
-        locks = [lock for domain in domains for lock in domain.locks]
+        found = [each for domain in domains for each in domain.everything]
+        others = sum(len(domain.objects) for domain in domains)
+        locks = len(found) - others + sum(domain.omitted for domain in domains)
         vcpus = [vcpu for domain in domains for vcpu in domain.vcpus]
         dead = sum(not vcpu.alive for vcpu in vcpus)
         said = [
             f"{len(domains)} domain{'s' * (len(domains) != 1)}" if not self._named else domains[0].label,
-            f"{len(locks) + sum(domain.omitted for domain in domains):,} locks",
-            f"{sum(lock.busy for lock in locks):,} held",
-            f"{sum(len(lock.waiters) for lock in locks):,} waiting",
+            f"{locks:,} locks",
+            *([f"{others:,} others"] if others else []),
+            f"{sum(each.busy for each in found):,} held",
+            f"{sum(len(each.waiters) for each in found):,} waiting",
             f"{len(vcpus) - dead:,} threads",
         ]
         return ", ".join(said + ([f"{dead} dead"] if dead else []))
@@ -193,6 +210,8 @@ class Top:
 def _row(entry: Entry, first: int) -> Row:
     """The cells of _COLUMNS from the first to be shown on."""
     domain, lock = entry
+    if not isinstance(lock, Lock):
+        return _object_row(domain, lock, first)
     owner = lock.owner
     holder = owner.vcpu if owner is not None else None
     return Row(
@@ -215,7 +234,31 @@ def _row(entry: Entry, first: int) -> Row:
     )
 
 
-def _name(owner: Holder) -> str:
+def _object_row(domain: Snapshot, found: SyncObject, first: int) -> Row:
+    """The same of a semaphore or its like, which has no tickets to be counted."""
+    one = found.holders[0].vcpu if found.holders else None
+    more = f" +{len(found.holders) - 1}" if len(found.holders) > 1 else ""
+    return Row(
+        [
+            domain.label,
+            found.label,
+            str(found.queued) if found.queued else "",
+            duration(found.longest_wait_ns) if found.longest_wait_ns is not None else "",
+            f"{_name(found.holders[0])}{more}" if found.holders else "",
+            str(one.pid) if one is not None else "",
+            str(one.tid) if one is not None else "",
+            str(one.cpu) if one is not None and one.cpu is not None else "",
+            "",
+            "",
+            "",
+            found.kind,
+            ", ".join(filter(None, (found.state, object_remark(found)))),
+        ][first:],
+        _object_style(found),
+    )
+
+
+def _name(owner: Holder | Insider) -> str:
     return short_command(owner.vcpu.process, owner.vcpu.command) or "?"
 
 
@@ -237,6 +280,25 @@ def remark(lock: Lock) -> str:
     if lock.tombstones:
         said.append(f"{lock.tombstones} gave up")
     return ", ".join(said)
+
+
+def object_remark(found: SyncObject) -> str:
+    """The same of a semaphore or its like."""
+    said = []
+    if found.lost or any(not each.vcpu.alive for each in found.holders):
+        said.append("holder is dead")
+    for state in ("stopped", "traced"):
+        if any(each.vcpu.state == state for each in found.holders):
+            said.append(f"holder is {state}")
+    if found.owner_died:
+        said.append("a holder died")
+    return ", ".join(said)
+
+
+def _object_style(found: SyncObject) -> str:
+    if object_remark(found):
+        return "red" if found.half_done else "yellow"
+    return "bold" if found.queued else "" if found.busy else "dim"
 
 
 def _style(lock: Lock) -> str:

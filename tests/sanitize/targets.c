@@ -554,6 +554,35 @@ static void *copied(uint64_t offset, uint64_t size)
 
 #define OBSERVED 16u
 
+/* Cells of any flags as if they were guards, ascending, with the records and nodes as they are. */
+static void observe_objects(const struct plk_extent *e, const struct plk_cell_row *cells, uint32_t found)
+{
+    uint32_t indices[OBSERVED], flags[OBSERVED], guards = 0, count, i;
+    uint32_t records = e->syncs < OBSERVED ? e->syncs : OBSERVED, vcpus = e->noded < OBSERVED ? e->noded : OBSERVED;
+    struct plk_sync_row objects[OBSERVED];
+    struct plk_node_row nodes[OBSERVED * PLK_NODES];
+    void *copy;
+
+    for (i = 0; i < found; i++) {
+        indices[guards] = cells[i].index;
+        flags[guards++] = one_in(3) ? cells[i].flags : cells[i].flags | PLK_KIND_FLAGS(below(PLK_KIND_COUNT + 2));
+    }
+    copy = copied(e->off_syncs, OBSERVED * PLK_SYNC_BYTES);
+    guards = plk_copied_syncs(copy, copy, 0, records, indices, flags, guards, objects);
+    free(copy);
+    for (i = 0; i < guards; i++) {
+        if (objects[i].index >= records || plk_kind_name(objects[i].kind) == NULL || objects[i].changing)
+            fail("object %u of kind %u", objects[i].index, objects[i].kind);
+    }
+    copy = copied(e->off_nodes, (uint64_t)OBSERVED * PLK_NODES * PLK_NODE_BYTES);
+    count = plk_copied_nodes(copy, copy, 0, vcpus * PLK_NODES, objects, guards, nodes);
+    free(copy);
+    for (i = 0; i < count; i++) {
+        if (nodes[i].object >= guards || nodes[i].vcpu >= vcpus)
+            fail("a node of vCPU %u for object %u of %u", nodes[i].vcpu, nodes[i].object, guards);
+    }
+}
+
 /* As `pylocks top` does: without attaching. */
 static void observe(int fd)
 {
@@ -575,8 +604,9 @@ static void observe(int fd)
     }
     free(copy);
     copy = copied(e.off_cells, OBSERVED * (uint64_t)e.stride);
-    plk_copied_cells(copy, copy, 0, e.cells < OBSERVED ? e.cells : OBSERVED, e.stride, below(2), cells);
+    count = plk_copied_cells(copy, copy, 0, e.cells < OBSERVED ? e.cells : OBSERVED, e.stride, below(3), cells);
     free(copy);
+    observe_objects(&e, cells, count);
     copy = copied(e.off_entries, OBSERVED * PLK_ENTRY_BYTES);
     count = plk_copied_names(copy, e.entries < OBSERVED ? e.entries : OBSERVED, e.cells, names);
     for (i = 0; i < count; i++) {

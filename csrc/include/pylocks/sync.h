@@ -124,6 +124,7 @@ struct plk_sync_wait {
     uint32_t forks;    /* of this process when it was queued: tells a child */
     int32_t result;    /* not negative, once it is over */
     uint32_t looks;    /* so many times it has looked after the queue since it came or was called */
+    uint64_t since;    /* CLOCK_MONOTONIC ns of its first sleep; 0: it has not slept yet */
 };
 
 /* What the core offers for all kinds (csrc/sync/). */
