@@ -23,7 +23,7 @@ from pylocks.observe.remove import remove
 SHM = Path("/dev/shm")
 ANONYMOUS = re.compile(r"pylocks\.[0-9a-f]{32}")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-LEFTOVER = re.compile(r"pylocks\.(?:test-|schedule\.)(\d+)-.*")
+LEFTOVER = re.compile(r"pylocks\.(?:test-|page-|schedule\.)(\d+)-.*")
 """A segment that a test run has made, and its process id."""
 _numbers = itertools.count()
 

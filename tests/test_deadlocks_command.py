@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ from support.wait import until
 
 import pylocks
 from pylocks.cli import main
+from pylocks.observe import attaching
+from pylocks.observe.model import Snapshot
+from pylocks.observe.places import Place
 
 PROGRAM = """
 import sys, pylocks
@@ -225,3 +229,43 @@ def test_what_is_open_here_stays_open(command: Command) -> None:
         assert command(f"@{domain.uid.hex()[:8]}") == (0, "no deadlock\n", "")
         assert lock.locked() and not domain.closed
         lock.release()
+
+
+HOLDER = """
+import sys, pylocks
+held = pylocks.Domain(sys.argv[1]).lock("orders")
+held.acquire()
+print("has it", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_who_looks_while_the_last_user_dies_resets_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look whether anybody is there and the attaching."""
+    with run.Interactive("-c", HOLDER, name) as holder:
+        assert holder.line() == "has it"
+        look = attaching.snapshot
+
+        def last_look(place: Place) -> Snapshot:
+            found = look(place)
+            holder.kill()
+            return found
+
+        monkeypatch.setattr(attaching, "snapshot", last_look)
+        with attaching.attached(attaching.named(name)):  # an OwnerDiedWarning would be an error here
+            pass
+    with pytest.warns(pylocks.OwnerDiedWarning), pylocks.Domain(name) as domain, domain.lock("orders"):
+        pass
+
+
+def test_what_is_being_made_is_left_alone(name: str) -> None:
+    pylocks.Domain(name).close()
+    with segment_path(name).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with (
+            pytest.raises(pylocks.DomainError, match="look again"),
+            attaching.attached(attaching.named(name)),
+        ):
+            pass

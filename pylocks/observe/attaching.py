@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -38,24 +39,36 @@ def attached(place: Place) -> Iterator[Domain]:
     """
     fd = place.open()
     try:
+        if place.name is not None:
+            # Attaching then finds others there, and resets nothing, whoever ends meanwhile (pylocks.attach).
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise errors.DomainError(
+                    f"{place.where} is being made, reset or removed: look again"
+                ) from None
         key = segment.inspect(fd, place.where).key
-        mode = os.fstat(fd).st_mode & 0o666 | 0o600
+        known = domain._attached(key)
+        opened = known if known is not None else _opened(place, key, os.fstat(fd).st_mode & 0o666 | 0o600)
     finally:
         os.close(fd)
-    known = domain._attached(key)
     if known is not None:
         yield known
         return
+    with opened:
+        yield opened
+
+
+def _opened(place: Place, key: segment.Key, mode: int) -> Domain:
     found = snapshot(place)
     died = [lock.label for lock in found.locks if lock.busy or lock.owner_died]
     died += [each.label for each in found.objects if each.half_done]
-    if found.abandoned and died:
+    if died and not any(vcpu.alive for vcpu in found.vcpus):
         raise errors.DomainError(
             f"domain {found.label!r}: its last users died holding {', '.join(died[:3])}"
             f"{' and others' if len(died) > 3 else ''}; it is looked at again once a program uses it"
         )
-    with _open(place, key, mode) as opened:
-        yield opened
+    return _open(place, key, mode)
 
 
 def _open(place: Place, key: segment.Key, mode: int) -> Domain:
