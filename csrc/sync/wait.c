@@ -24,6 +24,7 @@
 
 #include "hv/futex.h"
 #include "hv/park.h"
+#include "hv/reserve.h"
 #include "hv/vcpu.h"
 
 #define PLK_LOOKS_MOST 4 /* 2^4 */
@@ -121,8 +122,12 @@ static uint64_t plk_sync_watch(const struct plk_sync_wait *w, uint64_t now)
 {
     struct plk_segment *s = plk_segment_of(w->ref->guard.domain);
     uint32_t first = PLK_LOAD(&w->ref->sync->first);
-    const struct plk_node *head = first != 0 ? plk_node_at(s, first - 1) : NULL;
-    uint64_t distance = head != NULL ? w->node->arrival - PLK_LOAD(&head->arrival) : 0;
+    struct plk_node *head;
+    uint64_t distance = 0;
+
+    /* What was written over may name a node that has no memory. */
+    if (first != 0 && plk_reserve_node(s, first - 1, &head) == 0)
+        distance = w->node->arrival - PLK_LOAD(&head->arrival);
 
     return now + (plk_watchdog() * plk_watch_times(distance) << (w->looks < PLK_LOOKS_MOST ? w->looks : PLK_LOOKS_MOST));
 }
