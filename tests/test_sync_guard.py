@@ -1,4 +1,4 @@
-"""A thread that is stopped with the guard of an object: deadlines and signals count for the others all the same.
+"""A thread is stopped with the guard of an object: deadlines and signals count for the others all the same.
 
 The one that keeps it is another process, which has the guard's cell locked as any lock.
 """
@@ -32,7 +32,8 @@ class Handle(ctypes.Structure):
     """struct plk_lock"""
 
     _fields_ = (
-        ("cell", ctypes.c_void_p), ("domain", ctypes.c_void_p), ("id", ctypes.c_uint64), ("policy", ctypes.c_uint32),
+        ("cell", ctypes.c_void_p), ("domain", ctypes.c_void_p),
+        ("id", ctypes.c_uint64), ("policy", ctypes.c_uint32),
     )  # fmt: skip
 
 
@@ -169,7 +170,9 @@ def test_who_has_taken_has_it(domain: pylocks.Domain, name: str) -> None:
             s.release()  # does not wait for the guard either; nobody is called yet
             nodes = range(header.read(path).geometry.off_nodes, header.read(path).geometry.off_tallies, NODE)
             with open(path, "rb") as file:
-                (at,) = (at for at in nodes[:256] if os.pread(file.fileno(), 4, at) == QUEUED.to_bytes(4, "little"))
+                (at,) = (
+                    at for at in nodes[:256] if os.pread(file.fileno(), 4, at) == QUEUED.to_bytes(4, "little")
+                )
             header.poke(path, at, CALLED.to_bytes(4, "little"))
         assert results == [True] and s.value == 0
         keeper.give()
