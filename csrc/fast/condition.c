@@ -121,17 +121,19 @@ static PyObject *condition_wait(ConditionObject *self, PyObject *const *args, Py
     w.seat = plk_sync_seat(&self->sync);
     if (w.seat == NULL)
         return NULL;
+    if (seconds >= 0)
+        w.deadline = seconds > 0 ? plk_deadline(seconds) : 1;
     Py_BEGIN_ALLOW_THREADS
     rc = PLK_SYNC_API->begin(&w);
     if (rc == 1)
         again = let_go(self, w.seat);
     Py_END_ALLOW_THREADS
+    if (rc == -ETIMEDOUT) /* somebody keeps the guard: it never let go */
+        Py_RETURN_FALSE;
     if (rc != 1) {
         plk_raise(rc, self->sync.domain, &self->sync.ref.guard);
         return NULL;
     }
-    if (seconds >= 0)
-        w.deadline = seconds > 0 ? plk_deadline(seconds) : 1;
     rc = plk_sync_wait_on(&self->sync, &w, &result);
     if (rc < 0 && result >= 0) /* told, and about to raise: somebody else can use it */
         plk_sync_undo(&self->sync, PLK_ACT_NOTIFY, 1);

@@ -12,6 +12,9 @@
  *
  *   a waiter whose queue was overwritten may wait for ever, as long as its caller lets it;
  *   who shortens the file of a named domain makes others fault (anonymous ones are sealed);
+ *   a slot that is said to hold something is left to recovery, and keeps the segment mapped for as
+ *   long as its thread lives: nothing but the slot tells what a thread holds, and while the C
+ *   library may follow the links of its life word, nobody may unmap them;
  *   the links inside a robust mutex that is held are followed by the C library (hv/robust.h).
  *
  * Hence mode 0600: a segment is for processes that could as well debug each other. */

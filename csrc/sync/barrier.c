@@ -184,11 +184,12 @@ static void plk_barrier_settle(struct plk_at *at)
 
 static void plk_barrier_dead(struct plk_at *at, struct plk_node *node)
 {
+    const struct plk_vcpu *v = plk_vcpu_at(at->s, plk_node_number(at->s, node) / PLK_NODES);
     uint32_t state = PLK_LOAD(&node->state);
 
     if ((state == PLK_NODE_QUEUED || state == PLK_NODE_ASIDE) && node->arrival >= plk_barrier_base(at->sync) &&
         (PLK_LOAD(&at->sync->word) != PLK_BARRIER_ACTING || node->arrival < at->sync->PLK_TOGETHER))
-        plk_barrier_died(at, plk_vcpu_at(at->s, plk_node_number(at->s, node) / PLK_NODES));
+        plk_barrier_died(at, plk_life_of(v) != PLK_LIFE_ALIVE ? v : NULL); /* else deserted, or the slot is another's */
 }
 
 static void plk_barrier_repair(struct plk_at *at) { plk_barrier_died(at, NULL); }

@@ -30,9 +30,10 @@ static void plk_at_repair(struct plk_at *at)
     plk_mark_consistent(&at->ref->guard);
 }
 
-int plk_at_enter(struct plk_at *at, struct plk_ref *ref, struct plk_seat *seat)
+int plk_at_enter(struct plk_at *at, struct plk_ref *ref, struct plk_seat *seat, uint64_t until)
 {
     struct plk_wait w;
+    uint64_t least;
     int rc;
 
     if (plk_seats == NULL)
@@ -47,6 +48,10 @@ int plk_at_enter(struct plk_at *at, struct plk_ref *ref, struct plk_seat *seat)
     at->more = 0;
     at->holds = 0;
     rc = plk_take_seated(&ref->guard, seat, &w);
+    if (PLK_UNLIKELY(rc == 1) && until != PLK_FOREVER) {
+        least = plk_now() + PLK_KEPT_NS;
+        w.deadline = until > least ? until : least;
+    }
     while (rc == 1 || rc == -EINTR)
         rc = plk_wait_turn(&w);
     if (rc != 0)
@@ -68,7 +73,7 @@ void plk_at_leave(struct plk_at *at, int settle)
         for (i = 0; i < at->wakes; i++)
             plk_futex_wake(at->wake[i], PLK_ANY_BIT);
         settle = 1;
-    } while (at->more && plk_at_enter(at, at->ref, at->seat) == 0);
+    } while (at->more && plk_at_enter(at, at->ref, at->seat, 0) == 0); /* else a waiter's watchdog goes on */
 }
 
 /* Dead ones out; those who should be awake by now are woken once more, for who was to do it may have died. */
@@ -105,7 +110,7 @@ static int plk_sync_look(struct plk_ref *ref, struct plk_seat *seat)
 {
     struct plk_at at;
 
-    if (plk_now() - PLK_LOAD(&ref->sync->swept_ns) < plk_watchdog() / 3 || plk_at_enter(&at, ref, seat) != 0)
+    if (plk_now() - PLK_LOAD(&ref->sync->swept_ns) < plk_watchdog() / 3 || plk_at_enter(&at, ref, seat, 0) != 0)
         return 0;
     plk_at_leave(&at, plk_at_sweep(&at));
     return 1;
@@ -114,11 +119,11 @@ static int plk_sync_look(struct plk_ref *ref, struct plk_seat *seat)
 static int plk_sync_act(struct plk_ref *ref, struct plk_seat *seat, uint32_t what, uint64_t value)
 {
     struct plk_at at;
-    int rc = plk_at_enter(&at, ref, seat);
+    int settles = what == PLK_ACT_SETTLE, rc = plk_at_enter(&at, ref, seat, settles ? 0 : PLK_FOREVER);
 
-    if (rc != 0)
-        return rc;
-    if (what != PLK_ACT_SETTLE)
+    if (rc != 0) /* what has changed stands in the word, for who waits to look after */
+        return settles && rc == -ETIMEDOUT ? 0 : rc;
+    if (!settles)
         rc = at.kind->act != NULL ? at.kind->act(&at, what, value) : -EINVAL;
     plk_at_leave(&at, 1);
     return rc;

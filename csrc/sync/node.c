@@ -4,7 +4,11 @@
  * `nodes` tells others.  Who is dead leaves its nodes as they are.  Whoever comes upon one with the guard of
  * its object takes it out and frees it; and so does the slot's next thread, before it uses the same node
  * again.  That a node is a dead thread's is told by the slot: its thread is not alive, or the generation has
- * moved on.  The living never look dead: a slot keeps its generation while its thread lives. */
+ * moved on.  The living never look dead: a slot keeps its generation while its thread lives.
+ *
+ * A living thread may desert a node: it takes the generation away from it, and leaves it to the same hands.
+ * That may be done at any instant, whatever somebody with the guard is doing to it, because that is what a
+ * thread's death is.  It is for who can't wait for the guard any longer (wait.c). */
 #include "sync/sync.h"
 
 #include "hv/directory.h"
@@ -27,7 +31,7 @@ int plk_node_alive(const struct plk_segment *s, const struct plk_node *node)
 
 static uint32_t plk_nodes_of(const struct plk_vcpu *v)
 {
-    return PLK_LOAD(&v->nodes) | PLK_LOAD(&v->nodes_left);
+    return PLK_LOAD_ACQUIRE(&v->nodes) | PLK_LOAD(&v->nodes_left); /* never in neither: plk_node_desert */
 }
 
 void plk_nodes_visit(struct plk_at *at, plk_visit *visit, void *arg)
@@ -82,7 +86,7 @@ static int plk_node_reap(struct plk_segment *s, struct plk_seat *seat, struct pl
         PLK_STORE_RELEASE(&node->state, PLK_NODE_FREE);
         return 1;
     }
-    if (plk_at_enter(&at, &ref, seat) != 0)
+    if (plk_at_enter(&at, &ref, seat, 0) != 0)
         return 0;
     if (PLK_LOAD(&node->state) != PLK_NODE_FREE && !plk_node_alive(s, node)) {
         if (PLK_LOAD(&node->sync) != at.id || PLK_LOAD(&node->epoch) != at.epoch)
@@ -140,6 +144,17 @@ void plk_node_free(struct plk_segment *s, struct plk_seat *seat, struct plk_node
     PLK_STORE_RELEASE(&node->state, PLK_NODE_FREE);
     seat->nodes &= ~bit;
     PLK_STORE_RELEASE(&seat->vcpu->nodes, seat->nodes);
+}
+
+void plk_node_desert(struct plk_segment *s, struct plk_seat *seat, struct plk_node *node)
+{
+    uint32_t bit = 1u << (plk_node_number(s, node) % PLK_NODES);
+    struct plk_vcpu *me = seat->vcpu;
+
+    PLK_STORE(&me->nodes_left, PLK_LOAD(&me->nodes_left) | bit);
+    seat->nodes &= ~bit;
+    PLK_STORE_RELEASE(&me->nodes, seat->nodes);
+    PLK_STORE_RELEASE(&node->generation, PLK_LOAD(&me->generation) - 1);
 }
 
 struct plk_node *plk_node_held(struct plk_at *at)

@@ -29,6 +29,7 @@
 #include "sync/copy.h"
 
 #define PLK_WAKES 32u
+#define PLK_KEPT_NS 1000000000u /* who has the guard so long does not run: it is stopped, or nobody */
 
 /* One stretch with the guard held. */
 struct plk_at {
@@ -106,8 +107,9 @@ void plk_nodes_visit(struct plk_at *at, plk_visit *visit, void *arg);
 
 /* ---------------------------------------------- of the engine (sync/guard.c) */
 
-/* With the guard from here to plk_at_leave.  0 or a negative errno. */
-int plk_at_enter(struct plk_at *at, struct plk_ref *ref, struct plk_seat *seat);
+/* With the guard from here to plk_at_leave.  0; -ETIMEDOUT: somebody keeps it, it is later than `until`
+ * (CLOCK_MONOTONIC ns; PLK_FOREVER: never), and PLK_KEPT_NS have passed; or another negative errno. */
+int plk_at_enter(struct plk_at *at, struct plk_ref *ref, struct plk_seat *seat, uint64_t until);
 /* settle: call the kind's first. */
 void plk_at_leave(struct plk_at *at, int settle);
 /* Wake its thread when the guard is free. */
@@ -123,6 +125,8 @@ uint64_t plk_node_number(const struct plk_segment *s, const struct plk_node *nod
 /* One that this thread does not use, in state FREE.  0; -ENOBUFS: it uses all; -ENOSPC. */
 int plk_node_take(struct plk_ref *ref, struct plk_seat *seat, struct plk_node **node);
 void plk_node_free(struct plk_segment *s, struct plk_seat *seat, struct plk_node *node);
+/* Without the guard: it is a dead thread's from now on. */
+void plk_node_desert(struct plk_segment *s, struct plk_seat *seat, struct plk_node *node);
 
 void plk_queue_add(struct plk_at *at, struct plk_node *node);
 void plk_queue_remove(struct plk_at *at, struct plk_node *node);

@@ -19,15 +19,25 @@
  *
  * Barging, and its bound.  Newcomers take what is there although others wait; that keeps the object going
  * round among those who have CPUs.  Who is called and finds nothing for PLK_BOUND_NS is overdue: nobody
- * but the called may take until it has.  Called is always the first in the queue. */
+ * but the called may take until it has.  Called is always the first in the queue.
+ *
+ * A guard that is kept.  Who has the guard needs it for some tens of ns, but may be stopped in them (SIGSTOP,
+ * a debugger); and the guard may have been written over.  Deadlines and signals count all the same.  Who
+ * wants the guard for a wait does so until its deadline or pause, and for PLK_KEPT_NS at least, so that no crowd
+ * and no busy machine is taken for that; who only looks after the queue, or has what it wanted, no
+ * longer.  Then either it has not queued yet, and leaves the guard's queue as anybody does.  Or it has, and
+ * deserts its node: that is a dead thread's from now on (node.c), and whoever has the guard next deals with it as
+ * with any.  Who had been called and has taken what it wanted has got it.
+ * Those who give wait for the guard for as long as it takes, but for those who have changed the word: that is
+ * all that their call says, and whoever sleeps looks at the word by its watchdog. */
 #include "sync/sync.h"
 
 #include "hv/futex.h"
 #include "hv/park.h"
+#include "hv/reserve.h"
 #include "hv/vcpu.h"
 
 #define PLK_LOOKS_MOST 4 /* 2^4 */
-#define PLK_LEAVE_TRIES 1000 /* naps of a millisecond */
 
 /* The wait is over, with the guard, or never had a node in a queue. */
 static void plk_wait_release(struct plk_sync_wait *w, struct plk_at *at)
@@ -40,7 +50,15 @@ static void plk_wait_release(struct plk_sync_wait *w, struct plk_at *at)
     w->node = NULL;
 }
 
-int plk_sync_begin(struct plk_sync_wait *w)
+/* It is too late for the guard: is it for the wait? */
+static int plk_sync_late(const struct plk_sync_wait *w) { return plk_now() >= w->deadline ? -ETIMEDOUT : -EINTR; }
+
+static uint64_t plk_sync_until(const struct plk_sync_wait *w)
+{
+    return w->deadline < w->pause ? w->deadline : w->pause;
+}
+
+static int plk_sync_queue(struct plk_sync_wait *w, uint64_t until)
 {
     struct plk_segment *s = plk_segment_of(w->ref->guard.domain);
     struct plk_at at;
@@ -53,8 +71,10 @@ int plk_sync_begin(struct plk_sync_wait *w)
     w->watch = 0;
     w->looks = 0;
     w->since = 0;
-    rc = plk_segment_shut(s) ? -ESHUTDOWN : plk_at_enter(&at, w->ref, w->seat);
-    if (rc == 0) {
+    rc = plk_segment_shut(s) ? -ESHUTDOWN : plk_at_enter(&at, w->ref, w->seat, until);
+    if (rc == -ETIMEDOUT)
+        rc = plk_sync_late(w);
+    else if (rc == 0) {
         rc = at.kind->attempt(&at, w->node, 0);
         if (rc == -EAGAIN && w->deadline != 0) {
             plk_queue_add(&at, w->node);
@@ -71,6 +91,8 @@ int plk_sync_begin(struct plk_sync_wait *w)
     return rc == -EAGAIN ? -ETIMEDOUT : rc;
 }
 
+int plk_sync_begin(struct plk_sync_wait *w) { return plk_sync_queue(w, w->deadline); }
+
 /* Nobody else touches the node any more. */
 static void plk_sync_granted(struct plk_sync_wait *w)
 {
@@ -80,6 +102,24 @@ static void plk_sync_granted(struct plk_sync_wait *w)
     else
         plk_node_free(plk_segment_of(w->ref->guard.domain), w->seat, w->node);
     w->node = NULL;
+}
+
+static void plk_sync_desert(struct plk_sync_wait *w)
+{
+    w->result = PLK_LOAD(&w->node->result);
+    plk_node_desert(plk_segment_of(w->ref->guard.domain), w->seat, w->node);
+    w->node = NULL;
+}
+
+/* Give up, without the guard.  0: its turn had come; or rc. */
+static int plk_sync_forsake(struct plk_sync_wait *w, int rc)
+{
+    if (PLK_LOAD_ACQUIRE(&w->node->state) == PLK_NODE_GRANTED) {
+        plk_sync_granted(w);
+        return 0;
+    }
+    plk_sync_desert(w);
+    return rc;
 }
 
 /* Out of the queue, with what the node says or `rc` says it has got. */
@@ -98,9 +138,15 @@ static int plk_sync_try(struct plk_sync_wait *w)
     int taken = kind->quick != NULL && kind->quick(w) == 0, rc;
     struct plk_at at;
 
-    rc = plk_at_enter(&at, w->ref, w->seat);
-    if (rc != 0)
+    rc = plk_at_enter(&at, w->ref, w->seat, taken ? 0 : plk_sync_until(w));
+    if (rc != 0 && taken) {
+        plk_sync_desert(w);
+        return 0;
+    }
+    if (rc == -ETIMEDOUT && (rc = plk_sync_late(w)) == -EINTR)
         return rc;
+    if (rc != 0)
+        return plk_sync_forsake(w, rc);
     if (PLK_LOAD(&w->node->state) != PLK_NODE_CALLED) { /* granted meanwhile */
         plk_at_leave(&at, 0);
         return 1;
@@ -122,8 +168,12 @@ static uint64_t plk_sync_watch(const struct plk_sync_wait *w, uint64_t now)
 {
     struct plk_segment *s = plk_segment_of(w->ref->guard.domain);
     uint32_t first = PLK_LOAD(&w->ref->sync->first);
-    const struct plk_node *head = first != 0 ? plk_node_at(s, first - 1) : NULL;
-    uint64_t distance = head != NULL ? w->node->arrival - PLK_LOAD(&head->arrival) : 0;
+    struct plk_node *head;
+    uint64_t distance = 0;
+
+    /* What was written over may name a node that has no memory. */
+    if (first != 0 && plk_reserve_node(s, first - 1, &head) == 0)
+        distance = w->node->arrival - PLK_LOAD(&head->arrival);
 
     return now + (plk_watchdog() * plk_watch_times(distance) << (w->looks < PLK_LOOKS_MOST ? w->looks : PLK_LOOKS_MOST));
 }
@@ -134,7 +184,7 @@ static void plk_sync_tend(struct plk_sync_wait *w)
 
     w->watch = 0;
     w->looks++;
-    if (plk_at_enter(&at, w->ref, w->seat) != 0)
+    if (plk_at_enter(&at, w->ref, w->seat, 0) != 0) /* and see whether it has been called meanwhile */
         return;
     plk_at_sweep(&at);
     plk_at_leave(&at, 1);
@@ -144,7 +194,7 @@ static void plk_sync_tend(struct plk_sync_wait *w)
 static int plk_sync_sleep(struct plk_sync_wait *w)
 {
     struct plk_vcpu *me = w->seat->vcpu;
-    uint64_t now = plk_now(), until = w->deadline < w->pause ? w->deadline : w->pause;
+    uint64_t now = plk_now(), until = plk_sync_until(w);
     enum plk_sleep how;
 
     if (now >= w->deadline)
@@ -174,7 +224,7 @@ static int plk_sync_sleep(struct plk_sync_wait *w)
 
 int plk_sync_wait(struct plk_sync_wait *w)
 {
-    int rc = w->node == NULL ? plk_sync_begin(w) : 1;
+    int rc = w->node == NULL ? plk_sync_queue(w, plk_sync_until(w)) : 1;
 
     while (rc > 0) {
         switch (PLK_LOAD_ACQUIRE(&w->node->state)) {
@@ -184,6 +234,9 @@ int plk_sync_wait(struct plk_sync_wait *w)
         case PLK_NODE_CALLED:
             rc = plk_sync_try(w);
             break;
+        case PLK_NODE_ASIDE: /* the guard was not to be had when it came back */
+            plk_sync_back(w);
+            /* fall through */
         default: /* QUEUED */
             rc = plk_sync_sleep(w);
             if (rc == 1)
@@ -197,17 +250,12 @@ int plk_sync_wait(struct plk_sync_wait *w)
 int plk_sync_leave(struct plk_sync_wait *w)
 {
     struct plk_at at;
-    int granted, tries = PLK_LEAVE_TRIES;
+    int granted;
 
     if (w->node == NULL)
         return 0;
-    while (plk_at_enter(&at, w->ref, w->seat) != 0) {
-        if (tries-- == 0) { /* the guard has been written over: the node stays behind, as a dead thread's would */
-            w->node = NULL;
-            return 0;
-        }
-        plk_nap(PLK_FOREVER);
-    }
+    if (plk_at_enter(&at, w->ref, w->seat, 0) != 0)
+        return plk_sync_forsake(w, -ETIMEDOUT) == 0;
     granted = PLK_LOAD(&w->node->state) == PLK_NODE_GRANTED;
     if (granted)
         plk_sync_granted(w);
@@ -224,7 +272,7 @@ void plk_sync_aside(struct plk_sync_wait *w)
     struct plk_at at;
     uint32_t state;
 
-    if (w->node == NULL || plk_at_enter(&at, w->ref, w->seat) != 0)
+    if (w->node == NULL || plk_at_enter(&at, w->ref, w->seat, 0) != 0)
         return;
     state = PLK_LOAD(&w->node->state);
     if (state == PLK_NODE_QUEUED || state == PLK_NODE_CALLED)
@@ -240,7 +288,7 @@ int plk_sync_back(struct plk_sync_wait *w)
         w->node = NULL;
         return -ECHILD;
     }
-    if (w->node == NULL || plk_at_enter(&at, w->ref, w->seat) != 0)
+    if (w->node == NULL || plk_at_enter(&at, w->ref, w->seat, 0) != 0)
         return 0;
     if (PLK_LOAD(&w->node->state) == PLK_NODE_ASIDE)
         PLK_STORE(&w->node->state, PLK_NODE_QUEUED);

@@ -267,7 +267,7 @@ static void judge_object(void)
     int nodes = 0;
     long permits, first = (long)path->initial + (path->kind == PLK_KIND_owned ? 0 : (long)scene->given);
 
-    if (plk_sync_recover(segment) < 0 || plk_at_enter(&at, &object, seat_of_mine()) != 0)
+    if (plk_sync_recover(segment) < 0 || plk_at_enter(&at, &object, seat_of_mine(), PLK_FOREVER) != 0)
         fail("the guard is not to be had");
     plk_at_leave(&at, 1);
     plk_nodes_visit(&at, count_nodes, &nodes);

@@ -47,13 +47,16 @@ NO_FENCE_WARNING = ("-Wno-tsan", "-Wno-unknown-warning-option")
 
 FUZZ = Program(
     "fuzz",
-    ("fuzz.c", "world.c", "shapes.c", "mutate.c", "targets.c"),
+    (
+        "fuzz.c", "world.c", "mutexes.c", "shapes.c", "mutate.c",
+        "results.c", "looks.c", "waits.c", "syncs.c", "targets.c",
+    ),
     ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     core_only=("-fsanitize-coverage=trace-pc",),
     wrapped=(
         "mmap", "munmap", "madvise", "posix_fallocate", "fstat", "pread", "fopen", "syscall",
-        "clock_gettime", "clock_nanosleep", "sched_yield", "sched_getcpu", "pthread_mutex_timedlock",
-        "pthread_mutex_trylock", "pthread_mutex_unlock",
+        "clock_gettime", "clock_nanosleep", "sched_yield", "sched_getcpu", "pthread_mutex_lock",
+        "pthread_mutex_timedlock", "pthread_mutex_trylock", "pthread_mutex_unlock",
     ),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@
  * Inputs that reach code, or a number of rounds through it, that no input reached
  * before are kept, and later ones are made from them.  The compiler calls
  * __sanitizer_cov_trace_pc at every branch of the core. */
-#include "fuzz.h"
+#include "targets.h"
 
 #include <fcntl.h>
 #include <signal.h>

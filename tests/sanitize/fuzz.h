@@ -10,7 +10,9 @@
  *   mutate.c   what is done to them, before and after they are attached
  *   world.c    the system calls that the core makes: a clock that moves only when it is
  *              looked at, sleeps that others use to write over the segment, faults
- *   targets.c  the calls that are made, and which results each of them may have
+ *   mutexes.c  the part of it that is locked
+ *   targets.c  the calls that are made: an execution; looks.c, waits.c, syncs.c: calls by subject
+ *   results.c  which results each of them may have (targets.h)
  *
  * What is detected: accesses outside the mapping (it lies between inaccessible
  * ones), in the gaps between its parts and in pages that were never reserved
@@ -18,12 +20,15 @@
  * not end, and memory, mappings or descriptors that remain.
  *
  * Out of scope, because no check can help: the links in a robust mutex that this
- * thread holds (its life word, and the guard while it is held), which the C library
- * follows, and the kind of one between the check and the call: csrc/hv/robust.h.  And
+ * thread holds (its life word, its fibres', and the guard while it is held), which the C
+ * library follows, and the kind of one between the check and the call: csrc/hv/robust.h.  And
  * who waits in a queue that others have destroyed may wait for ever; after a while the
- * fuzzer lets his turn come. */
+ * fuzzer lets his turn come.  Which ticket that is, the wait itself tells: whatever else it
+ * waits for has an end. */
 #ifndef SANITIZE_FUZZ_H
 #define SANITIZE_FUZZ_H
+
+#include <stdio.h>
 
 #include <pylocks.h>
 
@@ -66,6 +71,8 @@ const char *shape_name(uint32_t n, uint32_t *length);
 
 /* ------------------------------------------------------------------- world */
 
+#define HELD_MAX 64u
+
 struct world {
     int fd;            /* the segment's file, the fuzzer's own descriptor */
     uint64_t size;     /* of the file */
@@ -76,8 +83,9 @@ struct world {
     int hostile;       /* others write to the segment during calls */
     int enrolled;      /* this thread is a vCPU of it */
     uint32_t slot;     /* its index */
-    int guarded;       /* this thread holds the domain's mutex */
-    int locking;       /* it is just about to lock it */
+    int locking;       /* it is just about to lock the domain's mutex */
+    uint64_t held[HELD_MAX]; /* where the mutexes lie that this thread holds */
+    unsigned held_count;
     int mapped;        /* mappings that exist */
     uint64_t cell;     /* which the present call is about, or UINT64_MAX */
     void (*mend)(void); /* ends a wait that nothing else will */
@@ -93,6 +101,9 @@ void world_resize(uint64_t size);
 void world_call(uint64_t cell, void (*mend)(void)); /* before each call of the core */
 int world_read(uint64_t offset, void *to, size_t size);  /* 0: beyond the end */
 int world_write(uint64_t offset, const void *from, size_t size);
+uint64_t world_offset(const void *at); /* in the segment; UINT64_MAX: not there */
+void world_others_act(void);           /* others have a moment */
+int world_holds(uint64_t offset, uint64_t size); /* the links of a mutex that this thread holds lie there */
 void world_check_over(void); /* nothing is left of an attachment */
 
 /* ------------------------------------------------------------------ mutate */
@@ -105,6 +116,5 @@ uint32_t nonexistent_tid(void);
 
 void execute(void); /* one input */
 void note_the_seat(void); /* sets world.enrolled and world.slot */
-int targets_report(int demand); /* prints the counts; nonzero: one of them was never reached */
 
 #endif

@@ -233,15 +233,10 @@ static int meets(uint64_t offset, uint64_t size, uint64_t from, uint64_t length)
  * locking: see fuzz.h. */
 static int out_of_scope(uint64_t offset, uint64_t size)
 {
-    const uint64_t kind = offsetof(pthread_mutex_t, __data.__kind);
-    const uint64_t links = offsetof(pthread_mutex_t, __data.__list), length = sizeof(pthread_mutex_t) - links;
-    uint64_t guard = offsetof(struct plk_header, guard), life;
+    const uint64_t kind = offsetof(struct plk_header, guard) + offsetof(pthread_mutex_t, __data.__kind);
 
     note_the_seat();
-    life = world.geometry.off_vcpus + world.slot * sizeof(struct plk_vcpu) + offsetof(struct plk_vcpu, life);
-    return (world.enrolled && meets(offset, size, life + links, length)) ||
-           (world.guarded && meets(offset, size, guard + links, length)) ||
-           (world.locking && meets(offset, size, guard + kind, sizeof(int)));
+    return world_holds(offset, size) || (world.locking && meets(offset, size, kind, sizeof(int)));
 }
 
 static int overwrite(uint64_t offset, const void *value, size_t size)

@@ -50,9 +50,6 @@ int __real_fstat(int fd, struct stat *st);
 ssize_t __real_pread(int fd, void *to, size_t size, off_t offset);
 long __real_syscall(long number, ...);
 int __real_clock_gettime(clockid_t clock, struct timespec *ts);
-int __real_pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until);
-int __real_pthread_mutex_trylock(pthread_mutex_t *mutex);
-int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
 int __real_sched_yield(void);
 FILE *__real_fopen(const char *path, const char *mode);
 
@@ -84,7 +81,7 @@ void world_load(const struct shape *shape)
             world_write(page * PLK_PAGE, shape->image + page * PLK_PAGE, PLK_PAGE);
     memcpy(&world.geometry, shape->image + offsetof(struct plk_header, geometry), sizeof(world.geometry));
     world.now = 1000000000ull;
-    world.enrolled = world.guarded = world.hostile = 0;
+    world.enrolled = world.hostile = 0;
     world.fault = FAULT_NONE;
     world.running = 1;
     world_call(UINT64_MAX, NULL);
@@ -171,10 +168,18 @@ void world_check_over(void)
 {
     if (world.mapped != 0)
         fail("%d mappings of the segment remain", world.mapped);
+    if (world.held_count != 0)
+        fail("%u mutexes of the segment remain locked", world.held_count);
 }
 
-/* Others have a moment. */
-static void others_act(void)
+uint64_t world_offset(const void *at)
+{
+    uint64_t offset = (uint64_t)((const unsigned char *)at - mapping);
+
+    return mapping != NULL && offset < mapped_size ? offset : UINT64_MAX;
+}
+
+void world_others_act(void)
 {
     uint32_t n;
 
@@ -196,7 +201,7 @@ static void pause_here(uint64_t ns)
         if (world.mend != NULL)
             world.mend();
     } else
-        others_act();
+        world_others_act();
 }
 
 static int faulty(enum fault fault) { return world.fault == fault && world.fault_at-- == 0; }
@@ -227,7 +232,7 @@ void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offs
     mapped_size = size;
     world.mapped++;
     mapped_now();
-    others_act();
+    world_others_act();
     return mapping;
 }
 
@@ -253,7 +258,7 @@ int __wrap_posix_fallocate(int fd, off_t offset, off_t size)
         return one_in(4) ? EINTR : ENOSPC;
     if (size > (off_t)LITTLE_MEMORY)
         return ENOSPC;
-    others_act();
+    world_others_act();
     rc = __real_posix_fallocate(fd, offset, size);
     if (rc == 0)
         has_memory((uint64_t)offset, (uint64_t)size);
@@ -371,42 +376,9 @@ __attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...)
     if (number != SYS_futex)
         return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     /* plk_futex_works asks with a word of its own; the rest lies in the segment */
-    if (mapping != NULL && (unsigned char *)a[0] - mapping < (long)mapped_size &&
-        (unsigned char *)a[0] >= mapping && (a[0] & 3) != 0)
+    if (world_offset((void *)a[0]) != UINT64_MAX && (a[0] & 3) != 0)
         fail("a futex word that is not aligned");
     if ((a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET)
         return futex_wait((uint32_t *)a[0], (uint32_t)a[2], (const struct timespec *)a[3]);
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-}
-
-/* Nobody else runs: a mutex that is not to be had now will not be had later. */
-int __wrap_pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until)
-{
-    struct timespec soon = {0, 1};
-    int rc;
-
-    (void)until;
-    world.locking = 1;
-    others_act();
-    world.locking = 0;
-    rc = __real_pthread_mutex_timedlock(mutex, &soon);
-    world.guarded = rc == 0 || rc == EOWNERDEAD;
-    return rc;
-}
-
-int __wrap_pthread_mutex_trylock(pthread_mutex_t *mutex)
-{
-    int rc = __real_pthread_mutex_trylock(mutex);
-
-    world.guarded = rc == 0 || rc == EOWNERDEAD;
-    return rc;
-}
-
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
-{
-    int rc = __real_pthread_mutex_unlock(mutex);
-
-    if (mapping != NULL && (void *)mutex == (void *)(mapping + offsetof(struct plk_header, guard)))
-        world.guarded = 0;
-    return rc;
 }

@@ -136,9 +136,10 @@ struct plk_sync_api {
      * something in between, such as let go of a lock; that may call Python, if it can be granted meanwhile. */
     int (*begin)(struct plk_sync_wait *w);
     /* Wait, without the GIL.  0: over, w->result says how.  -ETIMEDOUT: not, and no longer queued.
-     * -EINTR: at the pause, or after a signal; still queued: call again.  -ENOBUFS: this thread has used
+     * -EINTR: at the pause, or after a signal; still queued, if it was: call again.  -ENOBUFS: this thread has used
      * all its nodes.  -ENOSPC: no memory left for them. */
     int (*wait)(struct plk_sync_wait *w);
+    /* All three: deadline and pause may be late by a second while somebody who was stopped has the guard. */
     /* Give up a wait that was interrupted.  0; or 1: it is over, for its turn had come: w->result. */
     int (*leave)(struct plk_sync_wait *w);
     /* Around code that may use this object or others, or fork: the place in the queue is kept, and
