@@ -33,6 +33,7 @@ DEFAULT = Setting("enlightened, patched", {"PYLOCKS_PROTOCOL": "enlightened"})
 SETTINGS: tuple[Setting, ...] = (
     DEFAULT,
     Setting("enlightened, unpatched", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_PATCH": "off"}),
+    Setting("a fence in unlock", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_OPS": "unlock_barrier=fence"}),
     Setting("events counted", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_OPS": "lock_event=counters"}),
     Setting("events traced", {"PYLOCKS_PROTOCOL": "enlightened", "PYLOCKS_OPS": "lock_event=trace"}),
     Setting("native, patched", {"PYLOCKS_PROTOCOL": "native"}),
