@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pylocks
 from support.wait import until
+
+KINDS: dict[str, Callable[..., pylocks.Semaphore]] = {
+    "free": pylocks.Semaphore,
+    "bounded": pylocks.BoundedSemaphore,
+    "owned": lambda value=1, **more: pylocks.Semaphore(value, owned=True, **more),
+}
+"""Of semaphores."""
 
 
 class Forked:
