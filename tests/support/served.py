@@ -473,4 +473,5 @@ def it_ends_with_its_starter() -> None:
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of .*fork", DeprecationWarning)
     globals()[sys.argv[1]]()
