@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -32,9 +33,11 @@ from pylocks.observe.top import Top
 HERE = Path(__file__).resolve().parent
 WIDTH, HEIGHT = 112, 21
 PARTS = {  # program -> (processes, the locks that it uses, seconds inside and between)
-    "till.py": (4, ("orders", "stock", "receipts"), (0.004, 0.002)),
+    "till.py": (4, ("orders", "stock", "receipts", "rates"), (0.004, 0.002)),
     "warehouse.py": (2, ("stock", "shelves"), (0.012, 0.02)),
     "prices.py": (1, ("prices", "stock"), (0.002, 0.03)),
+    "rates.py": (1, ("rates",), (0.05, 0.3)),
+    "packing.py": (3, ("tables",), (0.4, 0.02)),
     "nightly.py": (1, ("ledger",), (60.0, 0.1)),
     "audit.py": (2, ("ledger",), (0.001, 0.1)),
 }
@@ -46,7 +49,7 @@ def work(name: str, part: str) -> None:
     warnings.simplefilter("ignore", pylocks.OwnerDiedWarning)
     _, wanted, (inside, between) = PARTS[part]
     shop = pylocks.Domain(name)
-    locks = [pylocks.TicketLock(lock, domain=shop, policy=policy_of(lock)) for lock in wanted]
+    locks = [made(lock, shop, part) for lock in wanted]
     choose = random.Random(os.getpid())
     while True:
         with choose.choice(locks):
@@ -54,9 +57,14 @@ def work(name: str, part: str) -> None:
         time.sleep(between * choose.random())
 
 
-def policy_of(lock: str) -> str:
-    """One of them is bounded."""
-    return "bounded" if lock == "stock" else "fifo"
+def made(name: str, shop: pylocks.Domain, part: str) -> AbstractContextManager[object]:
+    """What has that name, as one of this part enters it."""
+    if name == "rates":
+        rates = pylocks.RWLock(name, domain=shop)
+        return rates.write if part == "rates.py" else rates.read
+    if name == "tables":
+        return pylocks.Semaphore(2, name=name, domain=shop, owned=True)
+    return pylocks.TicketLock(name, domain=shop, policy="bounded" if name == "stock" else "fifo")
 
 
 @contextlib.contextmanager
