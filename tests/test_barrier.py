@@ -114,18 +114,12 @@ def test_a_waiters_death_is_told_to_the_others(cast: Troupe) -> None:
 
 def test_the_last_to_come_does_not_pass_with_the_dead(cast: Troupe) -> None:
     victim, other = waiting(cast, 2)
-    other.interrupt(signal.SIGSTOP)  # nobody but the last can notice
-    until(lambda: stopped(other.pid), "it to stop")
+    other.halt()  # nobody but the last can notice
     victim.kill()
     with pytest.raises(pylocks.BarrierDeathError, match=str(victim.pid)):
         cast.lock.wait()
     other.interrupt(signal.SIGCONT)
     assert other.finish().startswith("BarrierDeathError")
-
-
-def stopped(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] == "T"
 
 
 def die_at(barrier: pylocks.Barrier) -> None:
@@ -145,8 +139,7 @@ def test_the_death_of_who_acts_breaks_it(cast: Troupe) -> None:
 
 def test_a_dead_one_who_has_passed_breaks_nothing(cast: Troupe) -> None:
     first, second = waiting(cast, 2)
-    first.interrupt(signal.SIGSTOP)
-    until(lambda: stopped(first.pid), "it to stop")
+    first.halt()
     assert cast.lock.wait() == 2
     first.kill()
     assert second.finish() == "1"

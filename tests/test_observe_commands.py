@@ -230,7 +230,7 @@ DUMP = [
             {"name": "main", "filename": "/a/b/till.py", "line": 9},
         ],
     },
-    {"os_thread_id": None, "frames": []},
+    {"os_thread_id": 14, "thread_name": "Thread-1", "frames": []},
 ]
 
 
@@ -253,6 +253,16 @@ def test_stacks_are_read_without_stopping_anybody(monkeypatch: pytest.MonkeyPatc
     assert found == {12: ("acquire (till.py:3)", "main (till.py:9)"), 13: ("(not a Python thread)",)}
     (command,) = given
     assert "--nonblocking" in command and command[-2:] == ["--pid", "11"]
+
+
+def test_of_an_old_python_the_main_thread_alone_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [{"name": "main", "filename": "/a/b/till.py", "line": 9}]
+    nameless = [
+        {"os_thread_id": None, "thread_name": name, "frames": frames} for name in ("MainThread", "other")
+    ]
+    fake(monkeypatch, 0, json.dumps(nameless))
+    found = stacks.stacks([(11, 11), (11, 13)])
+    assert found[11] == ("main (till.py:9)",) and found[13][0].startswith("(Python before 3.11")
 
 
 @pytest.mark.parametrize(

@@ -259,18 +259,12 @@ def test_dead_waiters_are_passed_over(cast: Troupe, sides: str) -> None:
 def test_who_died_before_it_had_woken_was_never_inside(cast: Troupe, letter: str) -> None:
     with cast.lock.write:
         (victim,) = queued(cast, letter)
-        victim.interrupt(signal.SIGSTOP)
-        until(lambda: stopped(victim.pid), "it to stop")
+        victim.halt()
     assert sum(inside(cast.lock)) == 1
     (writer,) = queued(cast, "w")
     victim.kill()
     assert writer.finish() is True and not cast.lock.owner_died
     writer.call(leave, "write")
-
-
-def stopped(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] == "T"
 
 
 def test_a_thread_that_ends_inside_has_left(lock: pylocks.RWLock) -> None:

@@ -17,6 +17,7 @@ __all__ = ["Stack", "StacksError", "program", "stacks"]
 _PATIENCE_S = 20.0
 _TRIES = 3
 """A stack that moves while it is read can't be read; the next may."""
+_UNTOLD = "Python before 3.11 tells without a stop which is the main thread, and not which are the others"
 
 
 class StacksError(PylocksError):
@@ -64,21 +65,25 @@ def _dump(py_spy: str, pid: int) -> tuple[dict[int, Stack], str]:
             return {}, f"py-spy: {error}"
         if done.returncode == 0:
             try:
-                return _read(json.loads(done.stdout)), ""
+                threads = json.loads(done.stdout)
+                return _read(threads, pid), _UNTOLD * any(each["os_thread_id"] is None for each in threads)
             except (ValueError, KeyError, TypeError):
                 return {}, "py-spy said what is not understood"
         why = _reason(done.stderr)
     return {}, why
 
 
-def _read(threads: list[dict[str, Any]]) -> dict[int, Stack]:
-    return {
-        thread["os_thread_id"]: tuple(
-            f"{frame['name']} ({Path(frame['filename']).name}:{frame['line']})" for frame in thread["frames"]
-        )
-        for thread in threads
-        if thread["os_thread_id"] is not None
-    }
+def _read(threads: list[dict[str, Any]], pid: int) -> dict[int, Stack]:
+    stacks = {}
+    for thread in threads:
+        # Read without a stop, Python before 3.11 does not say which thread is which; but for this one.
+        main = pid if thread.get("thread_name") == "MainThread" else None
+        if (tid := thread["os_thread_id"] or main) is not None:
+            stacks[tid] = tuple(
+                f"{frame['name']} ({Path(frame['filename']).name}:{frame['line']})"
+                for frame in thread["frames"]
+            )
+    return stacks
 
 
 def _reason(said: str) -> str:

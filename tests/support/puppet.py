@@ -94,6 +94,16 @@ class Puppet:
         """Send a signal to the puppet's process."""
         os.kill(self.pid, number)
 
+    def halt(self) -> None:
+        """SIGSTOP, while it sleeps: it keeps nothing that others need to see to it."""
+        until(lambda: self._state() == "S", f"puppet {self.pid} to sleep")
+        self.interrupt(signal.SIGSTOP)
+        until(lambda: self._state() == "T", f"puppet {self.pid} to stop")
+
+    def _state(self) -> str:
+        with open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+
     def kill(self) -> None:
         """SIGKILL; only for processes.  It owes nothing any more."""
         self._body.kill()
