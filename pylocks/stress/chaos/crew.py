@@ -81,15 +81,20 @@ class Crew:
     def _spawn(self, part: worker.Part) -> int:
         self.spawned += 1
         given = part.argument(self._area, self._domain)
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-c", SPAWN, given, *sys.path],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
-            ],
-        )
+        command = [sys.executable, "-c", SPAWN, given, *sys.path]
+        pid = os.fork()
+        if pid == 0:
+            # Before anything else, as it may be stopped at once, and nobody would continue it after its
+            # parent's death; the new program keeps the wish.
+            try:
+                if lib.plk_probe_die_with(part.parent) == 0:
+                    nowhere = os.open(os.devnull, os.O_RDWR)
+                    os.dup2(nowhere, 0)
+                    os.dup2(nowhere, 1)
+                    os.execv(sys.executable, command)
+            finally:
+                os._exit(127)
+        return pid
 
     def sits(self, sitter: Sitter) -> bool:
         """Whether that process is still in its seat."""
