@@ -12,3 +12,11 @@ _spec.loader.exec_module(_module)
 
 CompilerError = _module.CompilerError
 compiler, digest, make, run = _module.compiler, _module.digest, _module.make, _module.run
+
+CSRC = Path(__file__).resolve().parent.parent / "csrc"
+LAYERS = ("patch", "slow", "sync", "hv", "recover")
+
+
+def core_sources(csrc: Path = CSRC) -> list[Path]:
+    """The C files of the core, all but its Python half."""
+    return sorted(path for layer in LAYERS for path in (csrc / layer).glob("*.c"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import POLICIES
 from support import puppet
-from support.loops import KINDS, queued, run, until
+from support.loops import ON_EVERY_LOOP, queued, run, until
 from support.run import python
 from support.wait import PATIENCE_S
 
@@ -23,7 +23,6 @@ import pylocks
 from pylocks import aio
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_of_tasks")
-ON_EVERY_LOOP = pytest.mark.parametrize("kind", KINDS)
 ON_EVERY_POLICY = pytest.mark.parametrize("policy", POLICIES)
 
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import POLICIES
 from support import puppet, tasks
 from support.child import in_child
-from support.loops import KINDS, enter, queued, run, until
+from support.loops import ON_EVERY_LOOP, enter, queued, run, until
 from support.run import settings
 from support.wait import PATIENCE_S
 
@@ -22,7 +22,6 @@ import pylocks
 from pylocks import segment
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_of_tasks")
-ON_EVERY_LOOP = pytest.mark.parametrize("kind", KINDS)
 ON_EVERY_POLICY = pytest.mark.parametrize("policy", POLICIES)
 
 

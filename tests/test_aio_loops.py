@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import POLICIES
 from support import puppet, tasks
-from support.loops import KINDS, enter, new_loop, queued, run, until
+from support.loops import ON_EVERY_LOOP, enter, new_loop, queued, run, until
 from support.wait import PATIENCE_S
 from support.wait import until as until_sync
 
@@ -19,7 +19,6 @@ import pylocks
 from pylocks.aio import lines
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_of_tasks")
-ON_EVERY_LOOP = pytest.mark.parametrize("kind", KINDS)
 ON_EVERY_POLICY = pytest.mark.parametrize("policy", POLICIES)
 
 

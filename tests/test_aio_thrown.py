@@ -7,11 +7,9 @@ import warnings
 from collections.abc import AsyncIterator
 
 import pytest
-from support.loops import KINDS, run
+from support.loops import ON_EVERY_LOOP, run
 
 import pylocks
-
-ON_EVERY_LOOP = pytest.mark.parametrize("kind", KINDS)
 
 
 @ON_EVERY_LOOP

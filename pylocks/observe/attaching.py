@@ -49,7 +49,9 @@ def attached(place: Place) -> Iterator[Domain]:
                 ) from None
         key = segment.inspect(fd, place.where).key
         known = domain._attached(key)
-        opened = known if known is not None else _opened(place, key, os.fstat(fd).st_mode & 0o666 | 0o600)
+        if known is None:
+            _refuse_the_dead(place)
+            opened = _open(place, key, os.fstat(fd).st_mode & 0o666 | 0o600)
     finally:
         os.close(fd)
     if known is not None:
@@ -59,7 +61,7 @@ def attached(place: Place) -> Iterator[Domain]:
         yield opened
 
 
-def _opened(place: Place, key: segment.Key, mode: int) -> Domain:
+def _refuse_the_dead(place: Place) -> None:
     found = snapshot(place)
     died = [lock.label for lock in found.locks if lock.busy or lock.owner_died]
     died += [each.label for each in found.objects if each.half_done]
@@ -68,7 +70,6 @@ def _opened(place: Place, key: segment.Key, mode: int) -> Domain:
             f"domain {found.label!r}: its last users died holding {', '.join(died[:3])}"
             f"{' and others' if len(died) > 3 else ''}; it is looked at again once a program uses it"
         )
-    return _open(place, key, mode)
 
 
 def _open(place: Place, key: segment.Key, mode: int) -> Domain:

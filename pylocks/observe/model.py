@@ -61,8 +61,26 @@ class Waiter:
     waited_ns: int | None
 
 
+class WaitedFor:
+    """What a lock and a SyncObject have in common."""
+
+    index: int
+    name: str | None
+    waiters: tuple[Any, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name, or its index."""
+        return self.name if self.name is not None else f"#{self.index}"
+
+    @property
+    def longest_wait_ns(self) -> int | None:
+        """Of those who wait now."""
+        return max((w.waited_ns for w in self.waiters if w.waited_ns is not None), default=None)
+
+
 @dataclass(frozen=True)
-class Lock:
+class Lock(WaitedFor):
     """One lock and its queue."""
 
     index: int
@@ -97,16 +115,6 @@ class Lock:
         """Held, or about to be."""
         return self.head != self.tail
 
-    @property
-    def label(self) -> str:
-        """Its name, or its index."""
-        return self.name if self.name is not None else f"#{self.index}"
-
-    @property
-    def longest_wait_ns(self) -> int | None:
-        """Of those who wait now."""
-        return max((w.waited_ns for w in self.waiters if w.waited_ns is not None), default=None)
-
 
 @dataclass(frozen=True)
 class Insider:
@@ -133,7 +141,7 @@ class Outsider:
 
 
 @dataclass(frozen=True)
-class SyncObject:
+class SyncObject(WaitedFor):
     """A semaphore, an event, or their like: what is no lock with a queue of tickets."""
 
     index: int
@@ -174,16 +182,6 @@ class SyncObject:
     def busy(self) -> bool:
         """Somebody holds it, of whom it is known, or did until it died."""
         return bool(self.holders) or self.lost
-
-    @property
-    def label(self) -> str:
-        """Its name, or its index."""
-        return self.name if self.name is not None else f"#{self.index}"
-
-    @property
-    def longest_wait_ns(self) -> int | None:
-        """Of those who wait now."""
-        return max((w.waited_ns for w in self.waiters if w.waited_ns is not None), default=None)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from compiling import compiler, digest, make
+from compiling import compiler, core_sources, digest, make
 from ptracing import why_not
 
 __all__ = ["build", "why_not"]
@@ -15,7 +15,6 @@ __all__ = ["build", "why_not"]
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
-LAYERS = ("patch", "slow", "sync", "hv", "recover")
 
 
 def build() -> Path:
@@ -26,7 +25,7 @@ def build() -> Path:
     finally:
         sys.path.remove(str(CSRC))
     python = shlex.split(f"{sysconfig.get_config_var('CFLAGS')} {sysconfig.get_config_var('CCSHARED')}")
-    sources = [path for layer in LAYERS for path in sorted((CSRC / layer).glob("*.c"))]
+    sources = core_sources()
     sources += sorted(HERE.glob("*.c"))
     folders = [f"-I{folder}" for folder in (CSRC / "include", CSRC, HERE)]
     command = [*compiler(), *python, *COMPILE_ARGS, "-pthread", *folders, *map(str, sources)]

@@ -8,13 +8,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiling import CompilerError, compiler, digest, make, run
+from compiling import CompilerError, compiler, core_sources, digest, make, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "portable"
-LAYERS = ("patch", "slow", "sync", "hv", "recover")
 
 FLAGS = (
     "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-fvisibility=hidden", "-pthread",
@@ -77,7 +76,7 @@ def why_not(target: Target) -> str:
 
 def program(target: Target, csrc: Path = CSRC) -> Path:
     """The suite, compiled with the core in that folder; CompilerError."""
-    sources = sorted(path for layer in LAYERS for path in (csrc / layer).glob("*.c"))
+    sources = core_sources(csrc)
     sources += sorted(HERE.glob("*.c"))
     command = [*target.command, *FLAGS, f"-I{csrc / 'include'}", f"-I{csrc}", *map(str, sources)]
     inputs = [*sources, *sorted(csrc.rglob("*.h")), *sorted(HERE.glob("*.h"))]

@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from compiling import CompilerError, compiler, digest, make, run
+from compiling import CompilerError, compiler, core_sources, digest, make, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "sanitize"
-LAYERS = ("patch", "slow", "sync", "hv", "recover")
 
 FLAGS = (
     "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-pthread",
@@ -129,11 +128,6 @@ def program(what: Program, plants: tuple[Plant, ...] = ()) -> Path:
     wraps = [f"-Wl,--wrap={function}" for function in what.wrapped]
     made = CACHE / f"{what.name}-{digest(repr((common, wraps, objects)).encode())}"
     return make(made, [*common, *wraps, *map(str, objects)])
-
-
-def core_sources() -> list[Path]:
-    """The core's C files."""
-    return sorted(path for layer in LAYERS for path in (CSRC / layer).glob("*.c"))
 
 
 def _public(plants: tuple[Plant, ...]) -> Path:

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 KINDS = ("asyncio", pytest.param("uvloop", marks=pytest.mark.skipif(uvloop is None, reason="no uvloop here")))
 
+ON_EVERY_LOOP = pytest.mark.parametrize("kind", KINDS)
+
 
 def new_loop(kind: str = "asyncio") -> asyncio.AbstractEventLoop:
     """A loop of that kind."""

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
 from support.wait import PATIENCE_S, until
 
 KINDS = ("threads", "fork", "spawn")
@@ -96,13 +98,10 @@ class Puppet:
 
     def halt(self) -> None:
         """SIGSTOP, while it sleeps: it keeps nothing that others need to see to it."""
-        until(lambda: self._state() == "S", f"puppet {self.pid} to sleep")
-        self.interrupt(signal.SIGSTOP)
-        until(lambda: self._state() == "T", f"puppet {self.pid} to stop")
-
-    def _state(self) -> str:
-        with open(f"/proc/{self.pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0]
+        process = psutil.Process(self.pid)
+        until(lambda: process.status() == psutil.STATUS_SLEEPING, f"puppet {self.pid} to sleep")
+        process.suspend()
+        until(lambda: process.status() == psutil.STATUS_STOPPED, f"puppet {self.pid} to stop")
 
     def kill(self) -> None:
         """SIGKILL; only for processes.  It owes nothing any more."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import compiling
-from compiling import compiler, digest, make
+from compiling import compiler, core_sources, digest, make
 
 from pylocks.ops import choices
 
@@ -21,7 +21,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "torture"
-LAYERS = ("patch", "slow", "sync", "hv", "recover")
 """Of the core; what the stress program adds to it is not tortured."""
 
 
@@ -164,7 +163,7 @@ LINK = ["-pthread", "-no-pie", "-Wl,-z,now", "-Wl,--no-as-needed", "-lgcc_s"]
 
 def build() -> Path:
     """The harness, compiled; CompilerError."""
-    sources = [path for layer in LAYERS for path in sorted((CSRC / layer).glob("*.c"))]
+    sources = core_sources()
     sources += sorted(HERE.glob("*.c"))
     command = [*compiler(), *_flags(), *map(str, sources), *LINK]
     headers = (*sorted(CSRC.rglob("*.h")), *sorted(HERE.glob("*.h")))
