@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -86,6 +87,7 @@ def _fighting(load: Load, lock: pylocks.TicketLock) -> Iterator[tuple[list[int],
     counts = memoryview(mmap.mmap(-1, number * WORD)).cast("Q")
 
     def work(me: int) -> None:
+        warnings.simplefilter("ignore", pylocks.OwnerDiedWarning)  # of the others, which end one by one
         busy, acquire, release = lib.plk_probe_work, lock.acquire, lock.release
         while True:
             acquire()

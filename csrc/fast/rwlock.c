@@ -61,12 +61,10 @@ static int side_take(SideObject *self, double seconds)
 
 static PyObject *side_acquire(SideObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    PyObject *timeout = NULL;
-    double seconds = -1;
-    int blocking = 1, rc;
+    double seconds;
+    int rc;
 
-    if (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
-        plk_parse_timeout(blocking, timeout, &seconds) != 0)
+    if (plk_parse_seconds(args, nargs, names, &seconds) != 0)
         return NULL;
     rc = side_take(self, seconds);
     return rc < 0 ? NULL : PyBool_FromLong(rc);

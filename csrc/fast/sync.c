@@ -73,18 +73,25 @@ int plk_parse_wait(PyObject *const *args, Py_ssize_t nargs, PyObject *names, dou
 
 static PyObject *answer(int taken) { return taken < 0 ? NULL : PyBool_FromLong(taken); }
 
+int plk_parse_seconds(PyObject *const *args, Py_ssize_t nargs, PyObject *names, double *seconds)
+{
+    PyObject *timeout = NULL;
+    int blocking;
+
+    *seconds = -1;
+    if (PLK_LIKELY(nargs == 0 && names == NULL))
+        return 0;
+    if (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0)
+        return -1;
+    return plk_parse_timeout(blocking, timeout, seconds);
+}
+
 PyObject *plk_sync_acquire(SyncObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names,
                            plk_sync_taker *take)
 {
-    PyObject *timeout = NULL;
-    double seconds = -1;
-    int blocking;
+    double seconds;
 
-    if (PLK_UNLIKELY(nargs != 0 || names != NULL) &&
-        (plk_parse_acquire(args, nargs, names, &blocking, &timeout) != 0 ||
-         plk_parse_timeout(blocking, timeout, &seconds) != 0))
-        return NULL;
-    return answer(take(self, seconds));
+    return plk_parse_seconds(args, nargs, names, &seconds) != 0 ? NULL : answer(take(self, seconds));
 }
 
 #define AS_GOOD_AS_FOR_EVER_S 1e9

@@ -49,6 +49,10 @@ int plk_sync_wait_for(SyncObject *self, uint64_t want, double seconds, int32_t *
 /* The same of a wait that has begun (api->begin), or is to: all but ref and seat are the caller's. */
 int plk_sync_wait_on(SyncObject *self, struct plk_sync_wait *w, int32_t *result) PLK_HIDDEN;
 
+/* Arguments (blocking=True, timeout=None) of acquire; in *seconds 0: do not wait, -1: for ever.  0; -1:
+ * exception set. */
+int plk_parse_seconds(PyObject *const *args, Py_ssize_t nargs, PyObject *names, double *seconds) PLK_HIDDEN;
+
 /* Arguments (timeout=None) of wait; less than 0 seconds are none, as threading has it.  -1 in *seconds: for
  * ever.  0; -1: exception set. */
 int plk_parse_wait(PyObject *const *args, Py_ssize_t nargs, PyObject *names, double *seconds) PLK_HIDDEN;

@@ -47,7 +47,7 @@ NO_FENCE_WARNING = ("-Wno-tsan", "-Wno-unknown-warning-option")
 FUZZ = Program(
     "fuzz",
     (
-        "fuzz.c", "world.c", "mutexes.c", "shapes.c", "mutate.c",
+        "fuzz.c", "world.c", "mutexes.c", "shapes.c", "fields.c", "mutate.c",
         "results.c", "looks.c", "waits.c", "syncs.c", "targets.c",
     ),
     ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),

@@ -7,6 +7,7 @@
  *
  *   fuzz.c     inputs: new ones, those kept because they reached new code, those that failed
  *   shapes.c   healthy segments in various states, to begin with
+ *   fields.c   where every field of them lies
  *   mutate.c   what is done to them, before and after they are attached
  *   world.c    the system calls that the core makes: a clock that moves only when it is
  *              looked at, sleeps that others use to write over the segment, faults
